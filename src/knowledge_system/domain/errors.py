@@ -1,0 +1,84 @@
+"""Every error of the system, each with a hint that tells the operator what to do next.
+
+::
+
+    KnowledgeError                  1  unexpected failure
+    ├── UsageError                  2  the request itself is wrong
+    ├── NotFound                    3  no such item, session, file or exchange
+    ├── RefusedByPolicy             4  budget, privacy, or a confirmation that was not given
+    ├── DependencyUnavailable       5  model weights, database or index cannot be used right now
+    │   └── ModelUnavailable        5  the local embedding model is missing or broken
+    ├── IntegrityFailure            6  stored data contradicts itself
+    │   └── NewerSchema             6  the database was written by a newer version
+    └── Busy                        7  another process owns the data directory
+
+The number is the exit code of the command line (`design/contracts.md`); HTTP maps the same classes to problem details.
+"""
+
+from __future__ import annotations
+
+
+class KnowledgeError(Exception):
+    """Base of all errors. `hint` says what to do next; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+    code = "unexpected"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(KnowledgeError):
+    """The request is wrong: an unknown key, an impossible value, contradicting options."""
+
+    exit_code = 2
+    code = "usage"
+
+
+class NotFound(KnowledgeError):
+    """What was asked for does not exist."""
+
+    exit_code = 3
+    code = "not-found"
+
+
+class RefusedByPolicy(KnowledgeError):
+    """Budget, privacy or a missing confirmation forbids it."""
+
+    exit_code = 4
+    code = "refused"
+
+
+class DependencyUnavailable(KnowledgeError):
+    """Something the operation needs (weights, database, index, disk space) cannot be used right now."""
+
+    exit_code = 5
+    code = "unavailable"
+
+
+class ModelUnavailable(DependencyUnavailable):
+    """The local embedding model is missing or its files do not have the expected checksums."""
+
+    code = "model-unavailable"
+
+
+class IntegrityFailure(KnowledgeError):
+    """Stored data contradicts itself or its checksums."""
+
+    exit_code = 6
+    code = "integrity"
+
+
+class NewerSchema(IntegrityFailure):
+    """The database carries a schema revision that this version does not know."""
+
+    code = "newer-schema"
+
+
+class Busy(KnowledgeError):
+    """Another process owns the data directory."""
+
+    exit_code = 7
+    code = "busy"

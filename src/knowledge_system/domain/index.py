@@ -1,0 +1,160 @@
+"""The derived index: points in, ranked points out. It can be rebuilt from the truth at any time."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from knowledge_system.domain.embedding import EmbeddingSpace, Vector
+
+_NAMESPACE = uuid.UUID("6f2d8a52-5b0e-5f59-9a51-0d7f4a6b1c11")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPoint:
+    """One passage of an owner (item or exchange).
+
+    `vector` is None while the passage waits for its embedding; `words` is the text for BM25, empty for passages that
+    take no part in it. `payload` holds the filterable facts of the owner (see `FILTER_FIELDS`).
+    """
+
+    owner_id: str
+    ordinal: int
+    view: str
+    vector: Vector | None
+    words: str = ""
+    payload: Mapping[str, str | float | bool] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Deterministic point id (UUID): writing the same passage twice is writing it once."""
+        return str(uuid.uuid5(_NAMESPACE, f"{self.owner_id}/{self.ordinal}"))
+
+
+FILTER_FIELDS: Mapping[str, str] = {
+    "owner_id": "keyword",
+    "kind": "keyword",
+    "type": "keyword",
+    "project": "keyword",
+    "view": "keyword",
+    "status": "keyword",
+    "intent": "keyword",
+    "created": "float",
+}
+"""Payload fields with an index: `created` is epoch seconds of the time of the exchange or item."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFilter:
+    """All conditions must hold; an empty tuple does not restrict. Times are epoch seconds, both ends inclusive."""
+
+    kinds: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    intents: tuple[str, ...] = ()
+    created_from: float | None = None
+    created_to: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexQuery:
+    """One arm of a search: dense when `vector` is given, BM25 over `words` otherwise."""
+
+    limit: int
+    vector: Vector | None = None
+    words: str = ""
+    where: IndexFilter = field(default_factory=IndexFilter)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexHit:
+    """A point found: cosine similarity for a dense query, BM25 score for words."""
+
+    owner_id: str
+    ordinal: int
+    view: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """What the index holds. `healthy` is False when it had to be, or has to be, rebuilt from the truth."""
+
+    backend: str
+    space: EmbeddingSpace
+    points: int
+    vectors: int
+    indexed_vectors: int
+    bytes_on_disk: int
+    healthy: bool = True
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """Result of checking the stored files and contents in a child process."""
+
+    ok: bool
+    points: int
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizeReport:
+    """Result of optimising: whether the new copy passed its recall canary and was swapped in."""
+
+    swapped: bool
+    points: int
+    recall: float
+    seconds: float
+    detail: str = ""
+
+
+class VectorIndex(Protocol):
+    """Dense and BM25 search over points of one embedding space."""
+
+    async def apply(self, points: Sequence[IndexPoint], drop_owners: Sequence[str] = ()) -> None:
+        """Remove every point of `drop_owners`, then upsert `points`. Idempotent; durable after the next `flush`."""
+        ...
+
+    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+        """Answer each query, best first. Points without a vector are found by words only."""
+        ...
+
+    async def owners(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
+        """Return `(owner_id, points)` in ascending order of id, after `after`: for comparing with the truth."""
+        ...
+
+    async def status(self) -> IndexStatus:
+        """Return counts and health."""
+        ...
+
+    async def flush(self) -> None:
+        """Make everything applied so far durable against power loss and refresh the checksums."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and release the files. Calling it twice is fine."""
+        ...
+
+
+class IndexMaintenance(Protocol):
+    """Slow work on the index that never blocks searching: done on a copy in a child process, then swapped in."""
+
+    async def optimize(self) -> OptimizeReport:
+        """Build or improve the HNSW graph by size; swap only when recall against exact search holds."""
+        ...
+
+    async def verify(self) -> VerifyReport:
+        """Check checksums and load a copy in a child process; a crash there is a report, not a crash here."""
+        ...
+
+    async def rebuild(self, points: AsyncIterator[Sequence[IndexPoint]]) -> OptimizeReport:
+        """Build a new index beside the old one from `points`, verify it, and swap it in."""
+        ...

@@ -1,0 +1,75 @@
+"""How sensitive a text is, what was found in it, and the port that makes it safe to store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from knowledge_system.domain.sessions import Exchange, RawExchange
+
+
+class Sensitivity(StrEnum):
+    """Where content may go: anywhere, by configuration, local models only, no model at all."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    CONFIDENTIAL = "confidential"
+    SECRET = "secret"
+
+    @property
+    def rank(self) -> int:
+        """0 for public … 3 for secret."""
+        return _ORDER.index(self)
+
+
+_ORDER = list(Sensitivity)
+
+
+def highest(levels: Iterable[Sensitivity], default: Sensitivity = Sensitivity.INTERNAL) -> Sensitivity:
+    """Return the most restrictive of `levels`: what is derived carries the level of its strictest source."""
+    return max(levels, key=lambda level: level.rank, default=default)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A secret or personal datum found in a text: half-open character span, category and kind.
+
+    `category` is `secret` or `personal`; `kind` is the slug shown in the placeholder (`aws-key`, `card-number`, …).
+    """
+
+    start: int
+    end: int
+    category: str
+    kind: str
+
+
+class PlaceholderMemory(Protocol):
+    """Numbers the values of one session so that equal values get equal placeholders; keeps no value in clear."""
+
+    def number(self, kind: str, value: str) -> int:
+        """Return the number of `value` among the values of `kind` seen so far, starting at 1."""
+        ...
+
+    def state(self) -> dict[str, dict[str, int]]:
+        """Return `{kind: {keyed digest: number}}`, storable as JSON."""
+        ...
+
+
+class Gatekeeper(Protocol):
+    """Stands at the door: nothing is stored that has not passed here."""
+
+    def memory(self, state: dict[str, dict[str, int]] | None = None) -> PlaceholderMemory:
+        """Return the placeholder memory of a session, continued from a stored `state`."""
+        ...
+
+    def admit(self, raw: RawExchange, memory: PlaceholderMemory) -> Exchange:
+        """Redact every text of `raw`, assign the level, and return the exchange that may be stored."""
+        ...
+
+    def scrub(self, text: str) -> tuple[str, Sensitivity]:
+        """Redact a free text such as a search query and return it with its level."""
+        ...

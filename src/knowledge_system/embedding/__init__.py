@@ -1,0 +1,1 @@
+"""Local embedding models, batching, and where their weights come from."""

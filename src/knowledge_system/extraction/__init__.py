@@ -1,0 +1,1 @@
+"""Exchanges become items: ingest, judge, type, title, confidence."""

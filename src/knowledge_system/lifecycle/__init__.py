@@ -1,0 +1,1 @@
+"""Keeps knowledge right over time: deduplicate, reinforce, supersede, forget."""

@@ -1,0 +1,1 @@
+"""Status, doctor, export and import."""

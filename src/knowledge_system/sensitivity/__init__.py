@@ -1,0 +1,1 @@
+"""What may leave this machine: path and pattern layers, redaction at the door."""

@@ -1,0 +1,1 @@
+"""The truth in SQL, its migrations, and the derived vector index."""

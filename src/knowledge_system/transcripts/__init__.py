@@ -1,0 +1,1 @@
+"""Files in, exchanges out; one module per format."""
