@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from knowledge_system.domain.sensitivity import Sensitivity
-
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from knowledge_system.domain.sensitivity import Sensitivity
 
 DEFAULT_LIMIT = 10
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
     from knowledge_system.domain.knowledge import Evidence, KnowledgeItem
     from knowledge_system.domain.search import SearchLogEntry
     from knowledge_system.domain.sessions import Exchange, ReadWarning, Session, SourceState
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """Return `text` as every database keeps it: NUL and lone surrogates become U+FFFD, nothing else changes."""
+    if text.isascii():
+        return text.replace("\0", "\ufffd") if "\0" in text else text
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +118,13 @@ class Learned:
     superseded: tuple[tuple[str, str], ...] = ()
     """Old item id, id of the item that replaces it."""
     withdrawn: tuple[str, ...] = ()
-    """Items learned earlier from an exchange that has since grown and no longer supports them."""
+    """Items learned earlier from an exchange that has since grown and no longer supports them.
+
+    Each loses the evidence of the exchanges judged here; what rests on others too stays, the rest is erased. An item
+    that is also in `created` takes the new text and keeps its place in the history.
+    """
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Exchange id → content hash that was judged; an exchange that grew meanwhile stays to be learned."""
 
 
 class Items(Protocol):
@@ -154,6 +170,14 @@ class Vectors(Protocol):
         """Store vectors; a hash that exists keeps its vector."""
         ...
 
+    async def refer(self, owner_hashes: Mapping[str, Sequence[str]]) -> None:
+        """Replace what these owners refer to: content hashes of their passages, whole first; gone owners are ignored."""
+        ...
+
+    async def references(self, owners: Sequence[str]) -> dict[str, list[str]]:
+        """Return the content hashes of the passages of each owner, whole first."""
+        ...
+
     async def prune(self, space: EmbeddingSpace, keep_from: datetime) -> int:
         """Delete vectors of other spaces, and of texts that nothing refers to, last used before `keep_from`."""
         ...
@@ -191,7 +215,7 @@ class Outbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts for `status`."""
+    """Counts for `status`: items by status, vectors by space, sensitivity by level of exchanges."""
 
     sessions: int
     exchanges: int

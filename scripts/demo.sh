@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The main job on the sample sessions: ingest, then a question. Works in a directory of its own.
+set -euo pipefail
+knowledge=${1:-knowledge}
+here=$(cd "$(dirname "$0")/.." && pwd)
+KNOWLEDGE_HOME=${KNOWLEDGE_HOME:-$here/.knowledge}
+export KNOWLEDGE_HOME
+
+say() { printf '\n\033[1m$ knowledge %s\033[0m\n' "$*"; }
+say ingest examples/
+"$knowledge" ingest "$here/examples"
+say 'search "why did the test pass locally but fail in CI?"'
+"$knowledge" search "why did the test pass locally but fail in CI?" --limit 3
+say status
+"$knowledge" status
+printf '\nTry your own: %s ingest ~/.claude/projects\n' "$knowledge"

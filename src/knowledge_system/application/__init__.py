@@ -1,0 +1,1 @@
+"""Composition root and the verbs of the system: Settings in, KnowledgeSystem out."""

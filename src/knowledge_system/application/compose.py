@@ -1,0 +1,135 @@
+"""The only importer of adapters: real things by default, others by argument. Everything is opened when first needed."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from knowledge_system.domain.clock import SystemClock
+from knowledge_system.domain.events import IndexRebuilt, discard
+from knowledge_system.storage.home import Home
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from knowledge_system.domain.clock import Clock
+    from knowledge_system.domain.embedding import EmbeddingModel
+    from knowledge_system.domain.events import Emit
+    from knowledge_system.domain.knowledge import Extractor
+    from knowledge_system.domain.sensitivity import Gatekeeper
+    from knowledge_system.domain.sessions import TranscriptReader
+    from knowledge_system.domain.truth import Truth
+    from knowledge_system.retrieval.indexing import Indexer
+    from knowledge_system.settings import Settings
+    from knowledge_system.storage.edge import EdgeIndex
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts of one running system. Use as an async context manager: it closes what was opened, newest first.
+
+    `purpose` is what others are told when they find the data directory taken.
+    """
+
+    settings: Settings
+    purpose: str
+    clock: Clock = field(default_factory=SystemClock)
+    emit: Emit = discard
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _home: Home | None = None
+    _locked: bool = False
+    _truth: Truth | None = None
+    _model: EmbeddingModel | None = None
+    _index: EdgeIndex | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def home(self) -> Home:
+        """Return the data directory, created when it is missing."""
+        if self._home is None:
+            self._home = Home(self.settings.home, self.clock)
+            self._home.prepare()
+        return self._home
+
+    def own(self) -> None:
+        """Take the data directory for this process. Raises Busy when another process has it."""
+        if not self._locked:
+            self.home().acquire(self.purpose)
+            self._stack.callback(self.home().release)
+            self._locked = True
+
+    async def truth(self) -> Truth:
+        """Return the ports of the database, migrated to this version's schema."""
+        if self._truth is None:
+            from knowledge_system.storage.database import Database
+
+            self.home()
+            database = await Database.open(self.settings.database_url, self.clock)
+            self._stack.push_async_callback(database.close)
+            self._truth = database.truth()
+        return self._truth
+
+    def model(self) -> EmbeddingModel:
+        """Return the local embedding model."""
+        if self._model is None:
+            from knowledge_system.embedding.local import open_local_model
+            from knowledge_system.embedding.spaces import DEFAULT_VARIANT
+
+            chosen = self.settings.tree.embeddings
+            variant = chosen.variant or DEFAULT_VARIANT
+            self._model = open_local_model(
+                self.home().models, variant, chosen.threads or None, batch_size=chosen.batch_size
+            )
+        return self._model
+
+    async def index(self) -> EdgeIndex:
+        """Return the index; one that is not sound is rebuilt from the truth first."""
+        if self._index is None:
+            from knowledge_system.storage.edge import EdgeIndex
+
+            self.own()
+            self._index = await EdgeIndex.open(self.home().index, self.model().space)
+            self._stack.push_async_callback(self._index.close)
+            await self._repaired(self._index)
+        return self._index
+
+    async def _repaired(self, index: EdgeIndex) -> None:
+        """Rebuild an index that is broken, or empty because it was deleted or belongs to a new embedding space."""
+        status = await index.status()
+        truth = await self.truth()
+        lost = status.points == 0 and bool(await truth.ledger.owners(limit=1)) and not await truth.outbox.depth()
+        if lost or not status.healthy:
+            report = await (await self.indexer()).rebuild(index)
+            self.emit(IndexRebuilt(status.detail or "empty", report.points))
+
+    async def indexer(self) -> Indexer:
+        """Return what makes the index follow the truth."""
+        from knowledge_system.retrieval.indexing import Indexer
+
+        return Indexer(await self.truth(), await self.index(), self.model())
+
+    def gatekeeper(self) -> Gatekeeper:
+        """Return what stands at the door, with the installation's key and topics."""
+        from knowledge_system.sensitivity.gatekeeper import DoorGatekeeper
+        from knowledge_system.sensitivity.topics import load_topics
+
+        return DoorGatekeeper(load_topics(self.settings.topics_file), self.home().key())
+
+    def reader(self) -> TranscriptReader:
+        """Return the reader of transcript files."""
+        from knowledge_system.transcripts.files import FileTranscriptReader
+
+        return FileTranscriptReader()
+
+    def extractor(self) -> Extractor:
+        """Return what judges exchanges."""
+        from knowledge_system.extraction.extractor import EvidenceExtractor
+
+        return EvidenceExtractor()

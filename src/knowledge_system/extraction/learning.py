@@ -1,0 +1,214 @@
+"""The backlog becomes knowledge: embed, judge, deduplicate, store; a bounded chunk at a time, resumable anywhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from knowledge_system.domain.events import ItemLearned, ItemRejected
+from knowledge_system.domain.index import IndexFilter, IndexQuery
+from knowledge_system.domain.knowledge import Episode, KnowledgeItem, item_id
+from knowledge_system.domain.sensitivity import Sensitivity
+from knowledge_system.domain.truth import Learned
+from knowledge_system.lifecycle.deduplicate import Known, duplicate_of, reinforced
+from knowledge_system.lifecycle.supersede import superseded_by
+from knowledge_system.retrieval.indexing import exchange_document, item_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from knowledge_system.domain.clock import Clock
+    from knowledge_system.domain.embedding import Passage, Vector
+    from knowledge_system.domain.events import Emit
+    from knowledge_system.domain.index import VectorIndex
+    from knowledge_system.domain.knowledge import Candidate, Evidence, Extractor, Verdict
+    from knowledge_system.domain.sessions import Exchange
+    from knowledge_system.domain.truth import Truth
+    from knowledge_system.retrieval.indexing import Indexer
+
+CHUNK = 64
+"""Exchanges judged in one transaction."""
+BEFORE, AFTER = 2, 2
+"""Neighbours shown to the judge: what led to the exchange, and whether the user accepted it."""
+NEIGHBOURS = 8
+"""Existing items compared with a candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearningOptions:
+    """`min_confidence` None leaves the threshold to the extractor; `duplicate_at` is a cosine similarity."""
+
+    min_confidence: float | None = None
+    duplicate_at: float = 0.95
+
+
+@dataclass(slots=True)
+class LearningTally:
+    """What learning did so far."""
+
+    judged: int = 0
+    created: int = 0
+    merged: int = 0
+    superseded: int = 0
+    withdrawn: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Outcome of one chunk while it is being put together."""
+
+    judged: dict[str, str] = field(default_factory=dict)
+    created: dict[str, KnowledgeItem] = field(default_factory=dict)
+    vectors: dict[str, Vector] = field(default_factory=dict)
+    reinforced: list[tuple[str, tuple[Evidence, ...], float]] = field(default_factory=list)
+    superseded: list[tuple[str, str]] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+
+    def known(self) -> list[Known]:
+        """Return the items of this chunk: the index does not have them yet."""
+        return [Known(item, self.vectors[key]) for key, item in self.created.items()]
+
+
+class Learning:
+    """Learns from every exchange that has not been judged yet."""
+
+    def __init__(
+        self, truth: Truth, index: VectorIndex, indexer: Indexer, extractor: Extractor, options: LearningOptions
+    ) -> None:
+        self._truth = truth
+        self._index = index
+        self._indexer = indexer
+        self._extractor = extractor
+        self._options = options
+
+    async def run(self, clock: Clock, emit: Emit, progress: Callable[[int], None] | None = None) -> LearningTally:
+        """Judge the whole backlog, oldest first; each chunk is stored and indexed before the next begins."""
+        tally = LearningTally()
+        while exchanges := await self._truth.exchanges.unlearned(CHUNK):
+            chunk = await self._chunk(exchanges, clock)
+            await self._truth.items.learn(
+                Learned(
+                    judged=chunk.judged,
+                    created=tuple(chunk.created.values()),
+                    reinforced=tuple(chunk.reinforced),
+                    superseded=tuple(chunk.superseded),
+                    withdrawn=tuple(chunk.withdrawn),
+                )
+            )
+            await self._indexer.catch_up()
+            _report(chunk, tally, emit)
+            if progress:
+                progress(len(exchanges))
+        return tally
+
+    async def _chunk(self, exchanges: Sequence[Exchange], clock: Clock) -> _Chunk:
+        chunk = _Chunk()
+        shown = [one for one in exchanges if one.sensitivity is not Sensitivity.SECRET]
+        chunk.judged.update({one.id: "secret" for one in exchanges if one.sensitivity is Sensitivity.SECRET})
+        verdicts = await self._extractor.judge(await self._episodes(shown))
+        earlier = await self._truth.items.from_exchanges([one.id for one in exchanges])
+        existing = await self._truth.items.get([item for items in earlier.values() for item in items])
+        for exchange in exchanges:
+            chunk.withdrawn.extend(
+                item for item in earlier.get(exchange.id, []) if _only_from(existing[item], exchange)
+            )
+        items = [item for pair in zip(shown, verdicts, strict=True) for item in self._decide(*pair, chunk, clock)]
+        await self._indexer.vectors([passage for item in items for passage in item_document(item).passages])
+        for item in items:
+            await self._place(item, chunk)
+        return chunk
+
+    async def _episodes(self, exchanges: Sequence[Exchange]) -> list[Episode]:
+        documents = {exchange.id: exchange_document(exchange) for exchange in exchanges}
+        passages = [passage for document in documents.values() for passage in document.passages]
+        vectors = await self._indexer.vectors(passages)
+        episodes = []
+        for exchange in exchanges:
+            before, after = await self._truth.exchanges.around(exchange.id, BEFORE, AFTER)
+            own = _with_vectors(documents[exchange.id].passages, vectors)
+            episodes.append(Episode(exchange, tuple(before), tuple(after), own))
+        return episodes
+
+    def _decide(self, exchange: Exchange, verdict: Verdict, chunk: _Chunk, clock: Clock) -> list[KnowledgeItem]:
+        kept = [one for one in verdict.candidates if one.confidence >= (self._options.min_confidence or 0.0)]
+        chunk.judged[exchange.id] = "item" if kept else verdict.reason or "low-confidence"
+        return [self._item(exchange, candidate, ordinal, clock) for ordinal, candidate in enumerate(kept)]
+
+    async def _place(self, item: KnowledgeItem, chunk: _Chunk) -> None:
+        passages = item_document(item).passages
+        vector = (await self._indexer.vectors(passages))[passages[0].content_hash]
+        known = [*chunk.known(), *await self._neighbours(item, vector, frozenset(chunk.withdrawn))]
+        same = duplicate_of(item, vector, known, self._options.duplicate_at)
+        if same is None:
+            chunk.created[item.id] = item
+            chunk.vectors[item.id] = vector
+            chunk.superseded.extend((old.id, item.id) for old in superseded_by(item, vector, known))
+        elif same.item.id in chunk.created:
+            chunk.created[same.item.id] = _joined(same.item, item)
+            chunk.judged[item.evidence[0].exchange_id] = "merged"
+        else:
+            confidence = reinforced(same.item.confidence, item.confidence)
+            chunk.reinforced.append((same.item.id, item.evidence, confidence))
+            chunk.judged[item.evidence[0].exchange_id] = "merged"
+
+    async def _neighbours(self, item: KnowledgeItem, vector: Vector, gone: frozenset[str]) -> list[Known]:
+        where = IndexFilter(kinds=("item",), projects=(item.project,), statuses=("active",))
+        (hits,) = await self._index.query([IndexQuery(limit=NEIGHBOURS, vector=vector, where=where)])
+        items = await self._truth.items.get(
+            [key for key in dict.fromkeys(hit.owner_id for hit in hits) if key not in gone]
+        )
+        first = {key: item_document(one).passages[0] for key, one in items.items()}
+        vectors = await self._indexer.vectors(list(first.values()))
+        return [Known(items[key], vectors[passage.content_hash]) for key, passage in first.items()]
+
+    def _item(self, exchange: Exchange, candidate: Candidate, ordinal: int, clock: Clock) -> KnowledgeItem:
+        now = clock.now()
+        return KnowledgeItem(
+            id=item_id(exchange.id, ordinal),
+            type=candidate.type,
+            title=candidate.title,
+            content=candidate.content,
+            confidence=candidate.confidence,
+            project=exchange.project,
+            session_id=exchange.session_id,
+            created_at=now,
+            updated_at=now,
+            valid_from=exchange.timestamp or now,
+            evidence=candidate.evidence,
+            sensitivity=exchange.sensitivity,
+            intent=exchange.intent,
+            metadata={**candidate.metadata, "extractor": self._extractor.version},
+        )
+
+
+def _with_vectors(passages: Sequence[Passage], vectors: Mapping[str, Vector]) -> tuple[tuple[str, Vector], ...]:
+    return tuple((passage.text, vectors[passage.content_hash]) for passage in passages)
+
+
+def _only_from(item: KnowledgeItem, exchange: Exchange) -> bool:
+    return {evidence.exchange_id for evidence in item.evidence} == {exchange.id}
+
+
+def _joined(item: KnowledgeItem, other: KnowledgeItem) -> KnowledgeItem:
+    """Return `item` with the evidence of `other`, which says the same."""
+    evidence = tuple(dict.fromkeys((*item.evidence, *other.evidence)))
+    support = len({one.exchange_id for one in evidence})
+    confidence = reinforced(item.confidence, other.confidence)
+    return replace(item, evidence=evidence, support=support, confidence=confidence)
+
+
+def _report(chunk: _Chunk, tally: LearningTally, emit: Emit) -> None:
+    tally.judged += len(chunk.judged)
+    tally.created += len(chunk.created)
+    tally.superseded += len(chunk.superseded)
+    tally.withdrawn += len(chunk.withdrawn)
+    for exchange, outcome in chunk.judged.items():
+        if outcome == "merged":
+            tally.merged += 1
+        elif outcome != "item":
+            tally.rejected[outcome] += 1
+            emit(ItemRejected(exchange, outcome))
+    for item in chunk.created.values():
+        emit(ItemLearned(item.id, item.type.value, "created"))

