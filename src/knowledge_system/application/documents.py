@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 from knowledge_system.domain.clock import to_public
 
 if TYPE_CHECKING:
+    from knowledge_system.domain.errors import KnowledgeError
     from knowledge_system.domain.search import SearchHit, SearchResponse
     from knowledge_system.extraction.ingestion import IngestTally
     from knowledge_system.extraction.learning import LearningTally
 
 
-def ingest_document(read: IngestTally, learned: LearningTally, seconds: float) -> dict[str, Any]:
-    """Return what `ingest --json` prints."""
+def ingest_document(
+    read: IngestTally, learned: LearningTally, seconds: float, missing: KnowledgeError | None = None
+) -> dict[str, Any]:
+    """Return what `ingest --json` prints; `missing` is what kept the backlog from being learned."""
     levels = {level: read.levels.get(level, 0) for level in ("internal", "confidential", "secret")}
     return {
         "sessions": {
@@ -33,6 +36,7 @@ def ingest_document(read: IngestTally, learned: LearningTally, seconds: float) -
         "skipped": [{"path": one.path, "reason": one.reason} for one in read.skipped],
         "warnings": [{"path": one.path, "place": one.place, "reason": one.reason} for one in read.warnings],
         "files": read.files,
+        "degraded": [f"{missing.message} — {missing.hint}"] if missing else [],
         "seconds": round(seconds, 3),
     }
 

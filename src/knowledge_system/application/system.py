@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowledge_system.application.compose import Parts
 from knowledge_system.application.documents import ingest_document, search_document
-from knowledge_system.domain.errors import IntegrityFailure, NotFound, UsageError
+from knowledge_system.domain.errors import IntegrityFailure, ModelUnavailable, NotFound, UsageError
 from knowledge_system.domain.knowledge import KnowledgeType
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from knowledge_system.domain.search import Scope, SearchRequest
     from knowledge_system.domain.truth import Page
     from knowledge_system.extraction.ingestion import IngestOptions
+    from knowledge_system.extraction.learning import LearningTally
     from knowledge_system.retrieval.search import Searcher
     from knowledge_system.settings import Settings
 
@@ -45,12 +46,15 @@ class KnowledgeSystem:
         truth = await parts.truth()
         ingestion = Ingestion(parts.reader(), parts.gatekeeper(), truth, parts.emit)
         read = await ingestion.run(paths, options, lambda at: progress("reading", at.done_bytes, at.total_bytes))
-        learned = LearningTally()
+        learned, missing = LearningTally(), None
         if not options.dry_run:
-            learned = await self._follow(progress)
-        return ingest_document(read, learned, time.perf_counter() - began)
+            try:
+                await self._follow(learned, progress)
+            except ModelUnavailable as error:
+                missing = error
+        return ingest_document(read, learned, time.perf_counter() - began, missing)
 
-    async def _follow(self, progress: Progress) -> Any:
+    async def _follow(self, learned: LearningTally, progress: Progress) -> None:
         """Bring index and knowledge up to the truth: words first, so that everything can be found at once."""
         from knowledge_system.extraction.learning import Learning, LearningOptions
 
@@ -72,9 +76,9 @@ class KnowledgeSystem:
             count += judged
             progress("learning", count, backlog)
 
-        learned = await learning.run(parts.clock, parts.emit, step) if tree.enabled else _nothing()
+        if tree.enabled:
+            await learning.run(learned, parts.clock, parts.emit, step)
         await indexer.catch_up()
-        return learned
 
     async def search(self, request: SearchRequest) -> Document:
         """Answer a question."""
@@ -236,12 +240,6 @@ class KnowledgeSystem:
         model = self._parts.model()
         await model.embed(["ready"])
         return {"space": model.space.key, "dimension": model.space.dimension, "max_tokens": model.max_tokens}
-
-
-def _nothing() -> Any:
-    from knowledge_system.extraction.learning import LearningTally
-
-    return LearningTally()
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from knowledge_system.domain.sessions import Exchange, RawExchange
+    from knowledge_system.domain.sessions import Exchange, RawExchange, Session
 
 
 class Sensitivity(StrEnum):
@@ -68,6 +68,10 @@ class Gatekeeper(Protocol):
 
     def admit(self, raw: RawExchange, memory: PlaceholderMemory) -> Exchange:
         """Redact every text of `raw`, assign the level, and return the exchange that may be stored."""
+        ...
+
+    def admit_session(self, session: Session, memory: PlaceholderMemory) -> Session:
+        """Redact what a session says about itself: title, working directory, branch and the texts of its metadata."""
         ...
 
     def scrub(self, text: str) -> tuple[str, Sensitivity]:

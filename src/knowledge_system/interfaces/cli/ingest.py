@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,8 @@ import typer
 from typer import Argument, Context, Option
 
 from knowledge_system.domain.clock import SystemClock
-from knowledge_system.interfaces.cli.invocation import Invocation, current, print_json
+from knowledge_system.domain.errors import DependencyUnavailable, ModelUnavailable, NotFound, UsageError
+from knowledge_system.interfaces.cli.invocation import Invocation, current, print_error, print_json
 from knowledge_system.interfaces.cli.progress import progress_bar
 from knowledge_system.interfaces.cli.values import moment
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from watchfiles import Change
 
     from knowledge_system.application.options import IngestOptions
+    from knowledge_system.domain.errors import KnowledgeError
 
 _DELETED = 3
 SHOWN = 10
@@ -40,14 +43,35 @@ def ingest(
     options = IngestOptions(
         project=project, agent=agent, since=moment(since, "--since", SystemClock()), dry_run=dry_run
     )
-    invocation.show(_once(invocation, paths, options), render)
+    document = _once(invocation, paths, options)
+    invocation.show(document, render)
     if watch:
         asyncio.run(_watch(invocation, paths, options))
+    _complain(document, paths)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(ingest)
+
+
+def _complain(document: dict[str, Any], paths: list[Path]) -> None:
+    """Exit with the documented code when something named on the command line could not be used at all."""
+    failure: KnowledgeError | None = None
+    reasons = {row["path"]: row["reason"] for row in document["skipped"]}
+    absent = [path for path in paths if not path.exists()]
+    named = [path for path in paths if path.is_file() and str(path) in reasons]
+    if document["degraded"]:
+        failure = ModelUnavailable(f"stored and findable by words, not learned: {document['degraded'][0]}")
+    elif absent:
+        failure = NotFound(f"no such path: {', '.join(map(str, absent))}", hint="everything else was ingested")
+    elif named and not os.access(named[0], os.R_OK):
+        failure = DependencyUnavailable(f"{named[0]}: {reasons[str(named[0])]}", hint="check the file's permissions")
+    elif named:
+        failure = UsageError(f"{named[0]}: {reasons[str(named[0])]}", hint="everything else was ingested")
+    if failure is not None:
+        print_error(failure, as_json=False)
+        raise typer.Exit(failure.exit_code)
 
 
 def _once(invocation: Invocation, paths: list[Path], options: IngestOptions) -> dict[str, Any]:
@@ -84,7 +108,7 @@ def render(document: dict[str, Any]) -> None:
         f"{items['created']} items learned, {items['merged']} merged, {items['superseded']} superseded; "
         f"{items['rejected']} exchanges taught nothing lasting and stay searchable as exchanges"
     )
-    typer.echo(f"{levels['redactions']} secrets and personal data redacted; {_levels(levels)}")
+    typer.echo(f"{levels['redactions']} secrets and personal data redacted{_levels(levels)}")
     for title, rows in (("skipped", document["skipped"]), ("warning", document["warnings"])):
         for row in rows[:SHOWN]:
             typer.echo(
