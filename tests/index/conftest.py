@@ -1,0 +1,35 @@
+"""Fixtures of the index tests."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.index.samples import SPACE
+
+from knowledge_system.storage.edge import EdgeIndex
+from knowledge_system.testing.index import MemoryIndex
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - only the parent of a private directory
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory in memory where the machine has one: creating an index is thirty times fsync."""
+    parent = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=parent, prefix="index-test-") as name:
+        yield Path(name)
+
+
+@pytest.fixture(params=["memory", "edge"])
+async def index(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[MemoryIndex | EdgeIndex]:
+    """An empty index of every implementation."""
+    opened = MemoryIndex(SPACE) if request.param == "memory" else await EdgeIndex.open(directory, SPACE)
+    yield opened
+    await opened.close()
