@@ -146,7 +146,7 @@ def test_forgotten_means_gone_for_good(cli: Cli, tmp_path: Path) -> None:
     assert cli.run("show", item["id"]).returncode == 3
     assert cli.run("show", exchange["id"]).returncode == 3
     assert cli.json("search", "QueuePool limit", "--threshold", "0", "--scope", "items")["results"] == []
-    assert b"QueuePool" not in (cli.home / "analytics.db").read_bytes()
+    assert b"OrderRepository" not in (cli.home / "analytics.db").read_bytes()
 
 
 def test_export_and_import_are_lossless(cli: Cli, tmp_path: Path, models: Path) -> None:

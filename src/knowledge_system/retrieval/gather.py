@@ -1,0 +1,96 @@
+"""One question becomes three index queries, and their hits become owner-level scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from knowledge_system.domain.index import IndexFilter, IndexQuery
+from knowledge_system.domain.knowledge import ItemStatus
+from knowledge_system.domain.search import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from knowledge_system.domain.embedding import Vector
+    from knowledge_system.domain.index import IndexHit, VectorIndex
+    from knowledge_system.domain.search import SearchRequest
+
+DEPTH: Final = 100
+"""Hits by meaning asked for, of wholes and of windows, at least; more when more results are asked for."""
+WORDS_DEPTH: Final = 60
+"""Hits by words asked for, at least."""
+DEPTH_PER_RESULT: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """The owners one index query found, best first, each with its best score and the ordinal of the passage.
+
+    `cut` tells that the arm returned as many hits as it was asked for, so that an owner missing here may have a score
+    anywhere up to the lowest one; otherwise a missing owner has no passage of this kind at all.
+    """
+
+    scores: dict[str, float] = field(default_factory=dict)
+    ordinals: dict[str, int] = field(default_factory=dict)
+    cut: bool = False
+
+    def ranks(self) -> dict[str, int]:
+        """Return the rank of each owner, from 1."""
+        return {owner: rank for rank, owner in enumerate(self.scores, start=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """What was gathered: by the whole text, by its windows, by the words. Unused arms are empty."""
+
+    whole: Arm = field(default_factory=Arm)
+    window: Arm = field(default_factory=Arm)
+    words: Arm = field(default_factory=Arm)
+
+    def owners(self) -> list[str]:
+        """Return every owner found, once."""
+        return list(dict.fromkeys([*self.whole.scores, *self.window.scores, *self.words.scores]))
+
+
+def index_filter(request: SearchRequest) -> IndexFilter:
+    """Return the part of the request's conditions that the index can check; the truth is checked for all of them.
+
+    A type narrows the search to items, since exchanges have none. Looking back in time needs replaced items too.
+    """
+    kinds = {Scope.ITEMS: ("item",), Scope.EXCHANGES: ("exchange",), Scope.ALL: ()}[request.scope]
+    every_status = request.include_deprecated or request.as_of is not None
+    return IndexFilter(
+        kinds=kinds,
+        types=request.types,
+        projects=request.projects,
+        statuses=() if every_status else (ItemStatus.ACTIVE.value,),
+        intents=request.intents,
+        created_from=request.since.timestamp() if request.since else None,
+        created_to=request.as_of.timestamp() if request.as_of else None,
+    )
+
+
+async def gather(index: VectorIndex, request: SearchRequest, vector: Vector | None, words: str) -> Arms:
+    """Ask the index in one call; without a vector only by words."""
+    where = index_filter(request)
+    depth = max(DEPTH, DEPTH_PER_RESULT * request.limit)
+    by_words = IndexQuery(max(WORDS_DEPTH, DEPTH_PER_RESULT * request.limit), words=words, where=where)
+    if vector is None:
+        (said,) = await index.query([by_words])
+        return Arms(words=owners(said, by_words.limit))
+    by_whole = IndexQuery(depth, vector=vector, where=replace(where, views=("whole",)))
+    by_window = IndexQuery(depth, vector=vector, where=replace(where, views=("window",)))
+    whole, window, said = await index.query([by_whole, by_window, by_words])
+    return Arms(owners(whole, depth), owners(window, depth), owners(said, by_words.limit))
+
+
+def owners(hits: Sequence[IndexHit], limit: int) -> Arm:
+    """Return the best hit of each owner, best first; equal scores in the order of the ids."""
+    scores: dict[str, float] = {}
+    ordinals: dict[str, int] = {}
+    for hit in sorted(hits, key=lambda one: (-one.score, one.owner_id, one.ordinal)):
+        if hit.owner_id not in scores:
+            scores[hit.owner_id] = hit.score
+            ordinals[hit.owner_id] = hit.ordinal
+    return Arm(scores, ordinals, len(hits) >= limit)

@@ -1,0 +1,180 @@
+"""A question in, ranked and explained results out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from knowledge_system.domain.clock import to_stored, to_utc
+from knowledge_system.domain.errors import ModelUnavailable, UsageError
+from knowledge_system.domain.events import SearchAnswered
+from knowledge_system.domain.search import Accuracy, SearchLogEntry, SearchResponse
+from knowledge_system.domain.sensitivity import Sensitivity
+from knowledge_system.domain.sessions import normalised
+from knowledge_system.retrieval.candidates import read
+from knowledge_system.retrieval.fusion import fuse
+from knowledge_system.retrieval.gather import gather
+from knowledge_system.retrieval.hits import Viewpoint, present
+from knowledge_system.retrieval.passages import readable
+from knowledge_system.retrieval.ranking import rank
+from knowledge_system.retrieval.terms import terms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from knowledge_system.domain.clock import Clock
+    from knowledge_system.domain.embedding import EmbeddingModel, Vector
+    from knowledge_system.domain.events import Emit
+    from knowledge_system.domain.index import VectorIndex
+    from knowledge_system.domain.search import SearchRequest
+    from knowledge_system.domain.truth import Truth
+
+DEFAULT_THRESHOLD: Final = 0.2
+"""Score below which nothing is shown by default, for all-MiniLM-L6-v2: `docs/decisions/0005-retrieval.md`."""
+QUERY_CHARACTERS: Final = 4_000
+"""What is read of a question; the model reads about 1000 characters of it."""
+POOL: Final = 20
+"""Candidates read from the truth at least: what session and duplicate adjustments can see."""
+POOL_PER_RESULT: Final = 2
+BACKLOG_SECONDS: Final = 5.0
+"""How long the answer to "does the index still have to follow" is kept."""
+LONGEST_LIMIT: Final = 1_000
+
+EMBEDDING_BACKLOG: Final = "embedding-backlog"
+EMBEDDING_UNAVAILABLE: Final = "embedding-unavailable"
+ACCURACY_HIGH_UNAVAILABLE: Final = "accuracy-high-unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question as it is used: scrubbed, bounded, with its meaningful words."""
+
+    text: str
+    terms: list[str]
+    sensitivity: Sensitivity
+
+
+class Searcher:
+    """Answers questions from the index and the truth; the index only points, the truth tells."""
+
+    def __init__(  # noqa: PLR0917 -- the ports a search needs, named once, in `application`
+        self,
+        truth: Truth,
+        index: VectorIndex,
+        model: EmbeddingModel,
+        clock: Clock,
+        emit: Emit,
+        scrub: Callable[[str], tuple[str, Sensitivity]],
+    ) -> None:
+        self._truth = truth
+        self._index = index
+        self._model = model
+        self._clock = clock
+        self._emit = emit
+        self._scrub = scrub
+        self._backlog: tuple[float, bool] = (float("-inf"), False)
+
+    async def search(self, request: SearchRequest) -> SearchResponse:
+        """Answer `request`.
+
+        Raises UsageError for an empty question or impossible options, DependencyUnavailable when the index or the
+        truth cannot be read. Without a usable model the words still find; `degraded` says so.
+        """
+        started = time.perf_counter()
+        question = self._question(request)
+        now = self._clock.now()
+        degraded: list[str] = []
+        vector = await self._vector(question.text, degraded)
+        arms = await gather(self._index, request, vector, question.text)
+        pool = await read(
+            self._truth, request, fuse(arms, len(question.terms)), max(POOL, POOL_PER_RESULT * request.limit)
+        )
+        threshold = DEFAULT_THRESHOLD if request.threshold is None else request.threshold
+        ranked = [one for one in rank(request, pool.candidates, now) if one.score >= threshold][: request.limit]
+        results = await present(self._truth, ranked, Viewpoint(request, question.terms, now))
+        if request.accuracy is Accuracy.HIGH:
+            degraded.append(ACCURACY_HIGH_UNAVAILABLE)
+        if await self._has_backlog(started):
+            degraded.append(EMBEDDING_BACKLOG)
+        took_ms = (time.perf_counter() - started) * 1000
+        response = SearchResponse(request, results, took_ms, tuple(degraded), pool.dropped)
+        await self._record(response, question, now)
+        return response
+
+    def _question(self, request: SearchRequest) -> Question:
+        _check(request)
+        scrubbed, sensitivity = self._scrub(request.query[:QUERY_CHARACTERS])
+        text = readable(scrubbed) or normalised(scrubbed)
+        return Question(text, terms(text), sensitivity)
+
+    async def _vector(self, text: str, degraded: list[str]) -> Vector | None:
+        try:
+            (vector,) = await self._model.embed([text])
+        except ModelUnavailable:
+            degraded.append(EMBEDDING_UNAVAILABLE)
+            return None
+        return vector
+
+    async def _has_backlog(self, moment: float) -> bool:
+        asked, answer = self._backlog
+        if moment - asked >= BACKLOG_SECONDS:
+            answer = any((await self._truth.outbox.depth()).values())
+            self._backlog = (moment, answer)
+        return answer
+
+    async def _record(self, response: SearchResponse, question: Question, now: datetime) -> None:
+        request, results = response.request, response.results
+        self._emit(
+            SearchAnswered(request.scope.value, len(results), response.took_ms, response.dropped, response.degraded)
+        )
+        open_text = question.sensitivity.rank <= Sensitivity.INTERNAL.rank
+        entry = SearchLogEntry(
+            created_at=now,
+            query=question.text if open_text else None,
+            query_hash=query_hash(request.query),
+            scope=request.scope.value,
+            filters=_filters(request),
+            results=len(results),
+            top_score=results[0].score if results else None,
+            took_ms=response.took_ms,
+            dropped=response.dropped,
+        )
+        await self._truth.ledger.log_search(entry)
+
+
+def query_hash(query: str) -> str:
+    """Return 32 hexadecimal digits of SHA-256 of the question with white space folded."""
+    return hashlib.sha256(normalised(query).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _check(request: SearchRequest) -> None:
+    if not any(sign.isprintable() and not sign.isspace() for sign in request.query):
+        raise UsageError("The question is empty.", hint="Say in a few words what you are looking for.")
+    if not 1 <= request.limit <= LONGEST_LIMIT:
+        raise UsageError(f"The limit is {request.limit}.", hint=f"Ask for 1 to {LONGEST_LIMIT} results with --limit.")
+    if request.threshold is not None and not 0 <= request.threshold <= 1:
+        raise UsageError(
+            f"The threshold is {request.threshold}.", hint="Use a number from 0 (hides nothing) to 1 with --threshold."
+        )
+    if request.since and request.as_of and to_utc(request.since) > to_utc(request.as_of):
+        raise UsageError(
+            "--since lies after --as-of.", hint="Give a --since that is earlier, or leave one of them out."
+        )
+
+
+def _filters(request: SearchRequest) -> dict[str, str]:
+    """Return the conditions that were set, as text."""
+    given = {
+        "types": ",".join(request.types),
+        "projects": ",".join(request.projects),
+        "intents": ",".join(request.intents),
+        "since": to_stored(request.since) if request.since else "",
+        "as_of": to_stored(request.as_of) if request.as_of else "",
+        "threshold": "" if request.threshold is None else f"{request.threshold:g}",
+        "accuracy": request.accuracy.value if request.accuracy is not Accuracy.NORMAL else "",
+        "include_deprecated": "yes" if request.include_deprecated else "",
+    }
+    return {name: value for name, value in given.items() if value}
