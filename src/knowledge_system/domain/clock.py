@@ -37,7 +37,9 @@ def to_stored(moment: datetime) -> str:
 
 def from_stored(text: str) -> datetime:
     """Invert `to_stored`. Raises ValueError when `text` is not in the stored form."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    if len(text) != STORED_WIDTH or text[10] != "T" or text[-1] != "Z":
+        raise ValueError(f"{text!r} is not a stored time")
+    return datetime.fromisoformat(text)
 
 
 def to_public(moment: datetime) -> str:

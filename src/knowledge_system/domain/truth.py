@@ -81,8 +81,8 @@ class Page:
 class Exchanges(Protocol):
     """Stored sessions and exchanges."""
 
-    async def get(self, ids: Sequence[str]) -> dict[str, Exchange]:
-        """Return the exchanges that exist, by id."""
+    async def get(self, ids: Sequence[str], *, tools: bool = True) -> dict[str, Exchange]:
+        """Return the exchanges that exist, by id; without their tool calls, most of their bytes, when not `tools`."""
         ...
 
     async def around(self, exchange_id: str, before: int, after: int) -> tuple[list[Exchange], list[Exchange]]:
@@ -171,7 +171,7 @@ class Vectors(Protocol):
         ...
 
     async def refer(self, owner_hashes: Mapping[str, Sequence[str]]) -> None:
-        """Replace what these owners refer to: content hashes of their passages, whole first; gone owners are ignored."""
+        """Replace what these owners refer to: content hashes of their passages, whole first; the gone are ignored."""
         ...
 
     async def references(self, owners: Sequence[str]) -> dict[str, list[str]]:

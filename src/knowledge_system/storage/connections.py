@@ -1,0 +1,201 @@
+"""Connections to the database: one writer at a time, a few readers, each call one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
+
+from knowledge_system.domain.errors import UsageError
+from knowledge_system.storage.failures import translated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+Result = TypeVar("Result")
+
+BUSY_MS = 5000
+"""How long a writer waits for another process (operations guide, SQLite settings)."""
+READERS = 4
+WRITE_LOCK = 0x6B6E6F776C65  # "knowle": the advisory lock of all writers on a PostgreSQL server
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_PRAGMAS = (
+    f"PRAGMA busy_timeout = {BUSY_MS}",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA secure_delete = ON",  # what is forgotten is overwritten, not only unlinked
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -32000",
+    "PRAGMA journal_size_limit = 67108864",
+)
+
+
+def file_url(path: Path) -> str:
+    """Return the address of the SQLite database in a file, whatever signs its path has."""
+    return f"sqlite:///{quote(str(path.absolute()))}"
+
+
+def parse_url(url: str) -> URL:
+    """Return `url` with our driver. Raises UsageError for an engine or an address that we cannot use."""
+    hint = "use sqlite:////absolute/path/analytics.db or postgresql://user@host/database"
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise UsageError("database.url is not a database address.", hint=hint) from error
+    driver = _DRIVERS.get(parsed.get_backend_name())
+    if driver is None:
+        raise UsageError(f"Databases of kind {parsed.get_backend_name()!r} are not supported.", hint=hint)
+    if driver.startswith("sqlite") and parsed.database in {None, "", ":memory:"}:
+        raise UsageError("The database needs a file.", hint=hint)
+    return parsed.set(drivername=driver)
+
+
+def prepare_sqlite(connection: Any, *, write: bool) -> None:
+    """Set up a new SQLite connection; `isolation_level` None leaves BEGIN to us instead of the driver's guesses."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS if write else (*_PRAGMAS, "PRAGMA query_only = ON"):
+        cursor.execute(pragma)
+    cursor.close()
+
+
+class Connections:
+    """A pool of readers and one writer.
+
+    On SQLite the writer begins with `BEGIN IMMEDIATE`: it waits for its turn before it reads, so a decision never rests
+    on what another process has changed since. On PostgreSQL all writers take one advisory lock for the same reason.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.place = url.database or "" if self.sqlite else url.render_as_string(hide_password=True)
+        self._turn = asyncio.Lock()
+        self._writer = self._engine(write=True)
+        self._readers = self._engine(write=False) if self.sqlite else self._writer
+        self._glances = self._glance_engine() if self.sqlite else None
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self.written = False
+        self.running: set[asyncio.Future[Any]] = set()
+
+    @property
+    def sqlite(self) -> bool:
+        """Tell whether the engine is SQLite."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that sees one state of the database."""
+        with translated(self.place):
+            async with self._readers.connect() as connection:
+                yield connection
+
+    async def look(self, work: Callable[[Connection], Result]) -> Result:
+        """Run a short read in one go: one change of thread a call, where `read` costs one a step of the driver.
+
+        For what a search reads on its critical path; sees one state of the database like `read`.
+        """
+        if self._glances is None:
+            async with self.read() as connection:
+                return await connection.run_sync(work)
+        engine = self._glances
+
+        def run() -> Result:
+            with translated(self.place), engine.connect() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that writes; committed when the block ends, rolled back when it raises."""
+        async with self._turn:
+            with translated(self.place):
+                async with self._writer.begin() as connection:
+                    if not self.sqlite:
+                        await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"))
+                    yield connection
+            self.written = True
+
+    async def checkpoint(self) -> None:
+        """Fold the write-ahead log into the database and empty it: it still has the pages as they were before."""
+        if not self.sqlite:
+            return
+        async with self._turn:
+            with translated(self.place):
+                await self._pragmas("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    async def close(self) -> None:
+        """Wait for what is running, leave fresh statistics for the planner, and close every connection."""
+        await asyncio.gather(*self.running, return_exceptions=True)
+        if self.written and self.sqlite:
+            async with self._turn:
+                with contextlib.suppress(SQLAlchemyError, sqlite3.Error):  # statistics are a favour, not a duty
+                    await self._pragmas("PRAGMA analysis_limit = 400", "PRAGMA optimize")
+        await self._writer.dispose()
+        await self._readers.dispose()
+        self._threads.shutdown()
+        if self._glances is not None:
+            self._glances.dispose()
+
+    async def _pragmas(self, *statements: str) -> None:
+        """Run statements outside a transaction."""
+        async with self._writer.connect() as connection:
+            raw = await connection.get_raw_connection()
+            driver: Any = raw.driver_connection
+            for statement in statements:
+                await driver.execute_fetchall(statement)
+
+    def _glance_engine(self) -> Engine:
+        """Return the engine of `look`: the driver of the standard library, used from threads of our own."""
+        url = self.url.set(drivername="sqlite+pysqlite")
+        engine = create_engine(
+            url, poolclass=QueuePool, pool_size=READERS, max_overflow=0, connect_args={"check_same_thread": False}
+        )
+
+        def connected(connection: Any, record: object) -> None:
+            del record
+            prepare_sqlite(connection, write=False)
+
+        event.listen(engine, "connect", connected)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        return engine
+
+    def _engine(self, *, write: bool) -> AsyncEngine:
+        if not self.sqlite:
+            return create_async_engine(
+                self.url,
+                pool_size=READERS + 1,
+                max_overflow=0,
+                pool_pre_ping=True,
+                connect_args={"options": f"-c lock_timeout={BUSY_MS} -c timezone=UTC", "connect_timeout": 10},
+            )
+        engine = create_async_engine(
+            self.url, poolclass=AsyncAdaptedQueuePool, pool_size=1 if write else READERS, max_overflow=0
+        )
+        begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+
+        def connected(connection: Any, record: object) -> None:
+            del record
+            prepare_sqlite(connection, write=write)
+
+        def begun(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        event.listen(engine.sync_engine, "connect", connected)
+        event.listen(engine.sync_engine, "begin", begun)
+        return engine

@@ -1,0 +1,63 @@
+"""The truth in SQL: opens a database, brings it up to date, and hands out the ports."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+from sqlalchemy import select
+
+from knowledge_system.domain.truth import Truth
+from knowledge_system.storage.connections import Connections, parse_url
+from knowledge_system.storage.exchanges import SqlExchanges
+from knowledge_system.storage.ingest import SqlIngestLog
+from knowledge_system.storage.items import SqlItems
+from knowledge_system.storage.ledger import SqlLedger
+from knowledge_system.storage.outbox import SqlOutbox
+from knowledge_system.storage.schema import instance
+from knowledge_system.storage.upgrade import bring_to_head
+from knowledge_system.storage.vectors import SqlVectors
+
+if TYPE_CHECKING:
+    from knowledge_system.domain.clock import Clock
+
+
+class Database:
+    """An open database. Use `open`; `close` when done."""
+
+    def __init__(self, connections: Connections, clock: Clock) -> None:
+        self.connections = connections
+        self._clock = clock
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock) -> Self:
+        """Open the database at `url` (`sqlite:////path/analytics.db`, `postgresql://…`), created or migrated as needed.
+
+        Raises UsageError (address), NewerSchema, IntegrityFailure (not a sound database of ours),
+        DependencyUnavailable (full or read-only disk, no server), Busy (another process holds it).
+        """
+        parsed = parse_url(url)
+        connections = Connections(parsed)
+        await asyncio.to_thread(bring_to_head, parsed, connections.place)
+        return cls(connections, clock)
+
+    def truth(self) -> Truth:
+        """Return the ports."""
+        parts = (self.connections, self._clock)
+        return Truth(
+            ingest=SqlIngestLog(*parts),
+            exchanges=SqlExchanges(*parts),
+            items=SqlItems(*parts),
+            vectors=SqlVectors(*parts),
+            outbox=SqlOutbox(*parts),
+            ledger=SqlLedger(*parts),
+        )
+
+    async def instance_id(self) -> str:
+        """Return the random identity this database got when it was created; copies share it."""
+        async with self.connections.read() as connection:
+            return str(await connection.scalar(select(instance.c.value).where(instance.c.key == "instance_id")))
+
+    async def close(self) -> None:
+        """Close all connections. Calling it twice is fine."""
+        await self.connections.close()

@@ -1,0 +1,147 @@
+"""What has been read: batches of a file become sessions and exchanges, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, insert, select, update
+
+from knowledge_system.domain.truth import SavedExchanges
+from knowledge_system.storage.outbox import announce
+from knowledge_system.storage.port import SqlPort, uninterrupted
+from knowledge_system.storage.rows import exchange_row, source_of, source_row, text_length
+from knowledge_system.storage.schema import events, exchanges, sessions, sources
+from knowledge_system.storage.sessions import ensure_sessions, forgotten, save_sessions
+from knowledge_system.storage.statements import chunks, insert_or_replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import RowMapping
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from knowledge_system.domain.sessions import Exchange, SourceState
+    from knowledge_system.domain.truth import IngestBatch
+    from knowledge_system.storage.rows import Row
+
+
+def order_moments(
+    batch: Sequence[Exchange], starts: Mapping[str, datetime | None], now: datetime
+) -> dict[str, datetime]:
+    """Return for each exchange the moment it is ordered by.
+
+    That is its own, else that of the exchange before it in the file, else the session's start, else now.
+    """
+    moments: dict[str, datetime] = {}
+    last: dict[tuple[str, str], datetime] = {}
+    for exchange in sorted(batch, key=lambda one: (one.session_id, one.path, one.index)):
+        place = (exchange.session_id, exchange.path)
+        moment = exchange.timestamp or last.get(place) or starts.get(exchange.session_id) or now
+        moments[exchange.id] = last[place] = moment
+    return moments
+
+
+def longest(batch: Iterable[Exchange]) -> dict[str, Exchange]:
+    """Return one exchange per id: the version with the most text."""
+    kept: dict[str, Exchange] = {}
+    for exchange in batch:
+        if exchange.id not in kept or text_length(exchange) > text_length(kept[exchange.id]):
+            kept[exchange.id] = exchange
+    return kept
+
+
+async def save_exchanges(
+    connection: AsyncConnection, batch: Sequence[Exchange], now: datetime, *, grow: bool = True
+) -> SavedExchanges:
+    """Store exchanges and announce them; `grow` False leaves every exchange that is there as it is."""
+    offered = longest(batch)
+    gone = await forgotten(connection, "exchange", offered)
+    living = {key: one for key, one in offered.items() if key not in gone}
+    await ensure_sessions(connection, living.values(), now)
+    known = await _known(connection, living)
+    moments = order_moments(list(living.values()), await _starts(connection, living.values()), now)
+    new = [exchange_row(one, moments[key], now) for key, one in living.items() if key not in known]
+    grown = [one for key, one in living.items() if grow and key in known and _has_grown(one, known[key])]
+    if new:
+        await connection.execute(insert(exchanges), new)
+    if grown:
+        await _replace(connection, [exchange_row(one, _moment(one, known[one.id]), now) for one in grown])
+    changed = [row["id"] for row in new], [one.id for one in grown]
+    await announce(connection, changed[0] + changed[1])
+    touched = {*changed[0], *changed[1]}
+    return SavedExchanges(tuple(changed[0]), tuple(key for key in offered if key not in touched), tuple(changed[1]))
+
+
+async def _known(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, RowMapping]:
+    columns = exchanges.c
+    wanted = (columns.id, columns.content_hash, columns.text_length, columns.timestamp, columns.ordered_at)
+    known: dict[str, RowMapping] = {}
+    for part in chunks(ids):
+        rows = (await connection.execute(select(*wanted).where(columns.id.in_(part)))).mappings()
+        known.update((row["id"], row) for row in rows)
+    return known
+
+
+async def _starts(connection: AsyncConnection, stored: Iterable[Exchange]) -> dict[str, datetime | None]:
+    starts: dict[str, datetime | None] = {}
+    for part in chunks(one.session_id for one in stored if one.timestamp is None):
+        statement = select(sessions.c.id, sessions.c.started_at).where(sessions.c.id.in_(part))
+        starts.update({row.id: row.started_at for row in await connection.execute(statement)})
+    return starts
+
+
+def _has_grown(exchange: Exchange, known: RowMapping) -> bool:
+    return bool(exchange.content_hash != known["content_hash"] and text_length(exchange) > known["text_length"])
+
+
+def _moment(exchange: Exchange, known: RowMapping) -> datetime:
+    """Return where a grown exchange stands: where it stood, unless its time was not known before."""
+    if known["timestamp"] is None and exchange.timestamp is not None:
+        return exchange.timestamp
+    moment: datetime = known["ordered_at"]
+    return moment
+
+
+async def _replace(connection: AsyncConnection, rows: Sequence[Row]) -> None:
+    changed: dict[str, Any] = {name: bindparam(f"new_{name}") for name in rows[0] if name not in {"id", "created_at"}}
+    statement = update(exchanges).where(exchanges.c.id == bindparam("new_id")).values(changed)
+    await connection.execute(statement, [{f"new_{name}": value for name, value in row.items()} for row in rows])
+
+
+class SqlIngestLog(SqlPort):
+    """The port `IngestLog` on SQL."""
+
+    @uninterrupted
+    async def source(self, path: str) -> SourceState | None:
+        """Return how far `path` has been read, or None."""
+        async with self._connections.read() as connection:
+            row = (await connection.execute(select(sources).where(sources.c.path == path))).mappings().first()
+        return None if row is None else source_of(row)
+
+    @uninterrupted
+    async def placeholders(self, session_id: str) -> dict[str, dict[str, int]]:
+        """Return the placeholder memory of a session, empty when it has none."""
+        statement = select(sessions.c.placeholders).where(sessions.c.id == session_id)
+        async with self._connections.read() as connection:
+            return await connection.scalar(statement) or {}
+
+    @uninterrupted
+    async def save(self, batch: IngestBatch) -> SavedExchanges:
+        """Store a batch in one transaction; the caller may repeat it after any failure."""
+        now = self._clock.now()
+        async with self._connections.write() as connection:
+            await save_sessions(connection, batch.sessions, batch.placeholders, now)
+            saved = await save_exchanges(connection, batch.exchanges, now)
+            await insert_or_replace(connection, sources, [source_row(batch.state, now)])
+            if batch.warnings:
+                rows = [
+                    {
+                        "kind": "transcript-warning",
+                        "payload": {"path": one.path, "place": one.place, "reason": one.reason},
+                        "created_at": now,
+                    }
+                    for one in batch.warnings
+                ]
+                await connection.execute(insert(events), rows)
+        return saved
