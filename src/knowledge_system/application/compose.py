@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from knowledge_system.domain.clock import Clock
-    from knowledge_system.domain.embedding import EmbeddingModel
     from knowledge_system.domain.events import Emit
     from knowledge_system.domain.knowledge import Extractor
     from knowledge_system.domain.sensitivity import Gatekeeper
     from knowledge_system.domain.sessions import TranscriptReader
     from knowledge_system.domain.truth import Truth
+    from knowledge_system.embedding.local import LocalEmbeddingModel
     from knowledge_system.retrieval.indexing import Indexer
     from knowledge_system.settings import Settings
     from knowledge_system.storage.edge import EdgeIndex
@@ -40,7 +40,7 @@ class Parts:
     _home: Home | None = None
     _locked: bool = False
     _truth: Truth | None = None
-    _model: EmbeddingModel | None = None
+    _model: LocalEmbeddingModel | None = None
     _index: EdgeIndex | None = None
 
     async def __aenter__(self) -> Self:
@@ -76,7 +76,7 @@ class Parts:
             self._truth = database.truth()
         return self._truth
 
-    def model(self) -> EmbeddingModel:
+    def model(self) -> LocalEmbeddingModel:
         """Return the local embedding model."""
         if self._model is None:
             from knowledge_system.embedding.local import open_local_model
@@ -87,6 +87,7 @@ class Parts:
             self._model = open_local_model(
                 self.home().models, variant, chosen.threads or None, batch_size=chosen.batch_size
             )
+            self._stack.callback(self._model.close)
         return self._model
 
     async def index(self) -> EdgeIndex:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from knowledge_system.settings import Settings
 
 Document = dict[str, Any]
+GRAPH_FROM = 13_000
+"""Vectors below which exact search is fast enough (`design/measurements.md`, recommended presets)."""
+GRAPH_SHARE = 0.8
+"""Share of the vectors in the graph below which an ingest ends with optimising, in a child process."""
 Progress = Callable[[str, int, int], None]
 """Called with `(stage, done, total)`; `total` is 0 when it is not known."""
 
@@ -79,6 +85,10 @@ class KnowledgeSystem:
         if tree.enabled:
             await learning.run(learned, parts.clock, parts.emit, step)
         await indexer.catch_up()
+        status = await index.status()
+        if status.vectors >= GRAPH_FROM and status.indexed_vectors < GRAPH_SHARE * status.vectors:
+            progress("optimizing", 0, 0)
+            await index.optimize()
 
     async def search(self, request: SearchRequest) -> Document:
         """Answer a question."""
@@ -89,6 +99,8 @@ class KnowledgeSystem:
             from knowledge_system.retrieval.search import Searcher
 
             parts = self._parts
+            with contextlib.suppress(ModelUnavailable):  # the searcher says so and goes on with words
+                await asyncio.gather(parts.index(), parts.model().load())
             self._searcher = Searcher(
                 await parts.truth(),
                 await parts.index(),

@@ -105,6 +105,6 @@ async def _rows(truth: Truth, owners: Sequence[str]) -> dict[str, KnowledgeItem 
     """Return the living rows; a table that has none of the owners is not asked."""
     of_exchanges = [owner for owner in owners if owner.startswith("x")]
     of_items = [owner for owner in owners if owner.startswith("k")]
-    exchanges = await truth.exchanges.get(of_exchanges) if of_exchanges else {}
+    exchanges = await truth.exchanges.get(of_exchanges, tools=False) if of_exchanges else {}
     items = await truth.items.get(of_items) if of_items else {}
     return {**exchanges, **items}

@@ -1,8 +1,8 @@
-"""One question becomes three index queries, and their hits become owner-level scores."""
+"""One question becomes two index queries, and their hits become owner-level scores."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from knowledge_system.domain.index import IndexFilter, IndexQuery
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from knowledge_system.domain.index import IndexHit, VectorIndex
     from knowledge_system.domain.search import SearchRequest
 
-DEPTH: Final = 100
-"""Hits by meaning asked for, of wholes and of windows, at least; more when more results are asked for."""
+DEPTH: Final = 200
+"""Passages by meaning asked for, at least; more when more results are asked for. Wholes and windows come from one list:
+a filter by view costs the index as much as the search itself."""
 WORDS_DEPTH: Final = 60
 """Hits by words asked for, at least."""
-DEPTH_PER_RESULT: Final = 4
+DEPTH_PER_RESULT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,11 @@ async def gather(index: VectorIndex, request: SearchRequest, vector: Vector | No
     if vector is None:
         (said,) = await index.query([by_words])
         return Arms(words=owners(said, by_words.limit))
-    by_whole = IndexQuery(depth, vector=vector, where=replace(where, views=("whole",)))
-    by_window = IndexQuery(depth, vector=vector, where=replace(where, views=("window",)))
-    whole, window, said = await index.query([by_whole, by_window, by_words])
-    return Arms(owners(whole, depth), owners(window, depth), owners(said, by_words.limit))
+    near, said = await index.query([IndexQuery(depth, vector=vector, where=where), by_words])
+    complete = int(len(near) < depth)
+    views = [[hit for hit in near if (hit.view == "whole") == whole] for whole in (True, False)]
+    whole, window = (owners(hits, len(hits) + complete) for hits in views)
+    return Arms(whole, window, owners(said, by_words.limit))
 
 
 def owners(hits: Sequence[IndexHit], limit: int) -> Arm:

@@ -41,7 +41,7 @@ class Viewpoint:
 async def present(truth: Truth, ranked: Sequence[Candidate], view: Viewpoint) -> tuple[SearchHit, ...]:
     """Return the hits for the ranked candidates; the exchanges behind items are read from the truth."""
     wanted = [key for one in ranked if isinstance(one.row, KnowledgeItem) for key in evidence_ids(one.row)]
-    behind = await truth.exchanges.get(list(dict.fromkeys(wanted))) if wanted else {}
+    behind = await truth.exchanges.get(list(dict.fromkeys(wanted)), tools=False) if wanted else {}
     return tuple(
         item_hit(one, one.row, behind, view) if isinstance(one.row, KnowledgeItem) else exchange_hit(one, one.row, view)
         for one in ranked
