@@ -199,11 +199,6 @@ class Settings(BaseModel):
     tree: Configuration
 
     @property
-    def database_url(self) -> str:
-        """SQLAlchemy URL of the truth."""
-        return self.tree.database.url or f"sqlite+aiosqlite:///{self.home / 'analytics.db'}"
-
-    @property
     def topics_file(self) -> Path:
         """Path of `sensitivity-topics.json`; the file need not exist."""
         return Path(self.tree.sensitivity.topics or self.home / "sensitivity-topics.json")

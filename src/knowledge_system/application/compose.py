@@ -68,10 +68,11 @@ class Parts:
     async def truth(self) -> Truth:
         """Return the ports of the database, migrated to this version's schema."""
         if self._truth is None:
+            from knowledge_system.storage.connections import file_url
             from knowledge_system.storage.database import Database
 
-            self.home()
-            database = await Database.open(self.settings.database_url, self.clock)
+            url = self.settings.tree.database.url or file_url(self.home().path / "analytics.db")
+            database = await Database.open(url, self.clock)
             self._stack.push_async_callback(database.close)
             self._truth = database.truth()
         return self._truth

@@ -83,14 +83,20 @@ class Learning:
         self._extractor = extractor
         self._options = options
 
-    async def run(self, clock: Clock, emit: Emit, progress: Callable[[int], None] | None = None) -> LearningTally:
-        """Judge the whole backlog, oldest first; each chunk is stored and indexed before the next begins."""
-        tally = LearningTally()
+    async def run(
+        self, tally: LearningTally, clock: Clock, emit: Emit, progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Judge the whole backlog, oldest first, and count in `tally`.
+
+        Each chunk is stored and indexed before the next begins. Raises ModelUnavailable when the texts cannot be
+        embedded; what was learned until then stays, the rest remains backlog.
+        """
         while exchanges := await self._truth.exchanges.unlearned(CHUNK):
             chunk = await self._chunk(exchanges, clock)
             await self._truth.items.learn(
                 Learned(
                     judged=chunk.judged,
+                    versions={one.id: one.content_hash for one in exchanges},
                     created=tuple(chunk.created.values()),
                     reinforced=tuple(chunk.reinforced),
                     superseded=tuple(chunk.superseded),
@@ -101,7 +107,6 @@ class Learning:
             _report(chunk, tally, emit)
             if progress:
                 progress(len(exchanges))
-        return tally
 
     async def _chunk(self, exchanges: Sequence[Exchange], clock: Clock) -> _Chunk:
         chunk = _Chunk()

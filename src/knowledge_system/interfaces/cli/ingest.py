@@ -120,6 +120,5 @@ def render(document: dict[str, Any]) -> None:
 
 
 def _levels(levels: dict[str, int]) -> str:
-    return ", ".join(
-        f"{levels[name]} {name}" for name in ("public", "internal", "confidential", "secret") if levels[name]
-    )
+    names = [name for name in ("public", "internal", "confidential", "secret") if levels[name]]
+    return "; levels: " + ", ".join(f"{levels[name]} {name}" for name in names) if names else ""
