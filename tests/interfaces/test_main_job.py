@@ -66,6 +66,21 @@ def test_a_session_that_grows_is_continued(cli: Cli, tmp_path: Path) -> None:
     assert len(cli.lines("export", "--scope", "exchanges")) == 3, "a session record and two exchanges"
 
 
+def test_a_correction_that_comes_later_takes_the_item_back(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    cli.json("ingest", transcript(path, "s1", [FIXED_BUG]))
+    assert len(cli.json("list")["results"]) == 1
+    correction = {
+        "timestamp": "2026-01-05T11:00:00Z",
+        "user": "No, that is wrong, it still fails with the same TimeoutError: QueuePool limit. Revert it.",
+        "assistant": "Reverted the change in `orders/repository.py`.",
+    }
+
+    cli.json("ingest", transcript(path, "s1", [FIXED_BUG, correction]))
+
+    assert cli.json("list")["results"] == []
+
+
 def test_exchanges_are_found_by_rare_words_and_by_meaning(cli: Cli, tmp_path: Path) -> None:
     cli.json("ingest", transcript(tmp_path / "s.json", "s1", [FIXED_BUG, CHORE]))
 

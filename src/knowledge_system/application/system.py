@@ -99,8 +99,7 @@ class KnowledgeSystem:
             from knowledge_system.retrieval.search import Searcher
 
             parts = self._parts
-            with contextlib.suppress(ModelUnavailable):  # the searcher says so and goes on with words
-                await asyncio.gather(parts.index(), parts.model().load())
+            await asyncio.gather(parts.index(), self._warm())
             self._searcher = Searcher(
                 await parts.truth(),
                 await parts.index(),
@@ -110,6 +109,11 @@ class KnowledgeSystem:
                 parts.gatekeeper().scrub,
             )
         return self._searcher
+
+    async def _warm(self) -> None:
+        """Load the model while the index opens; without weights the searcher says so and goes on with words."""
+        with contextlib.suppress(ModelUnavailable):
+            await self._parts.model().load()
 
     async def show(self, identity: str) -> Document:
         """Return an item with its evidence, an exchange, or a session with its exchanges. Raises NotFound."""

@@ -97,6 +97,10 @@ class Exchanges(Protocol):
         """Return exchanges that have not been judged since they were stored or grew, oldest first."""
         ...
 
+    async def reconsider(self, ids: Sequence[str]) -> None:
+        """Make exchanges unlearned again: what followed them sheds new light on what they were worth."""
+        ...
+
     async def sessions(self, page: Page) -> tuple[list[Session], str | None]:
         """Return one page of sessions, newest first, and the cursor of the next."""
         ...

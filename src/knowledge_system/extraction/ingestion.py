@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from knowledge_system.domain.truth import Truth
 
 
+HINDSIGHT = 2
+"""Exchanges before a new one that are judged again: as many as the judge looks ahead."""
+
+
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
     """`project` and `agent` override what the files say; exchanges before `since` are left out."""
@@ -136,6 +140,8 @@ class Ingestion:
             ),
             dry_run=options.dry_run,
         )
+        if not options.dry_run:
+            await self._reconsider(admitted, frozenset(saved.new))
         _count(tally, admitted, saved)
         redactions = sum(exchange.redactions for exchange in admitted)
         self._emit(
@@ -150,6 +156,16 @@ class Ingestion:
         return SavedExchanges(
             new=tuple(one for one in ids if one not in stored), known=tuple(one for one in ids if one in stored)
         )
+
+    async def _reconsider(self, admitted: Sequence[Exchange], new: frozenset[str]) -> None:
+        """Judge once more what came just before the new exchanges of a session: they accept it, or correct it."""
+        first: dict[str, str] = {}
+        for exchange in admitted:
+            if exchange.id in new:
+                first.setdefault(exchange.session_id, exchange.id)
+        for exchange in first.values():
+            before, _ = await self._truth.exchanges.around(exchange, HINDSIGHT, 0)
+            await self._truth.exchanges.reconsider([one.id for one in before if one.id not in new])
 
     def _skip(self, skipped: SkippedFile, tally: IngestTally) -> None:
         tally.failed += 1

@@ -154,8 +154,10 @@ class Learning:
             chunk.created[same.item.id] = _joined(same.item, item)
             chunk.judged[item.evidence[0].exchange_id] = "merged"
         else:
-            confidence = reinforced(same.item.confidence, item.confidence)
-            chunk.reinforced.append((same.item.id, item.evidence, confidence))
+            said_before = {one.exchange_id for one in same.item.evidence}
+            if item.evidence[0].exchange_id not in said_before:
+                confidence = reinforced(same.item.confidence, item.confidence)
+                chunk.reinforced.append((same.item.id, item.evidence, confidence))
             chunk.judged[item.evidence[0].exchange_id] = "merged"
 
     async def _neighbours(self, item: KnowledgeItem, vector: Vector, gone: frozenset[str]) -> list[Known]:

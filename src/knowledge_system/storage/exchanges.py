@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from knowledge_system.domain.clock import from_stored, to_stored
 from knowledge_system.storage import hot_queries
@@ -78,6 +78,14 @@ class SqlExchanges(SqlPort):
         async with self._connections.read() as connection:
             rows = (await connection.execute(hot_queries.unlearned(limit))).mappings()
             return [exchange_of(row) for row in rows]
+
+    @uninterrupted
+    async def reconsider(self, ids: Sequence[str]) -> None:
+        """Make exchanges unlearned again."""
+        async with self._connections.write() as connection:
+            for part in chunks(ids):
+                again = update(exchanges).where(exchanges.c.id.in_(part)).values(learned_at=None, learn_outcome=None)
+                await connection.execute(again)
 
     @uninterrupted
     async def sessions(self, page: Page) -> tuple[list[Session], str | None]:

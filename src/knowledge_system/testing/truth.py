@@ -103,6 +103,11 @@ class _Exchanges:
         rows = sorted((one for one in self._rows() if one.learned is None), key=lambda one: one.key)
         return [one.exchange for one in rows[:limit]]
 
+    async def reconsider(self, ids: Sequence[str]) -> None:
+        for key in ids:
+            if key in self._store.exchanges:
+                self._store.exchanges[key].learned = None
+
     async def sessions(self, page: Page) -> tuple[list[Session], str | None]:
         rows = (
             ((one.started_at or self._store.first_seen[one.id], one.id), one)

@@ -155,6 +155,8 @@ async def test_the_backlog_is_oldest_first_and_shrinks(truth: Truth) -> None:
     assert [one.id for one in await truth.exchanges.unlearned(3)] == ["x3", "x2", "x1"]
     await truth.items.learn(Learned(judged={"x3": "chatter", "x1": "chatter"}))
     assert [one.id for one in await truth.exchanges.unlearned(3)] == ["x2", "x0"]
+    await truth.exchanges.reconsider(["x3", "xnobody"])
+    assert [one.id for one in await truth.exchanges.unlearned(3)] == ["x3", "x2", "x0"]
 
 
 async def test_forgetting_erases_the_items_that_rest_on_it_alone(truth: Truth) -> None:
