@@ -163,8 +163,8 @@ class Ingestion:
         for exchange in admitted:
             if exchange.id in new:
                 first.setdefault(exchange.session_id, exchange.id)
-        for exchange in first.values():
-            before, _ = await self._truth.exchanges.around(exchange, HINDSIGHT, 0)
+        for earliest in first.values():
+            before, _ = await self._truth.exchanges.around(earliest, HINDSIGHT, 0)
             await self._truth.exchanges.reconsider([one.id for one in before if one.id not in new])
 
     def _skip(self, skipped: SkippedFile, tally: IngestTally) -> None:
