@@ -126,14 +126,14 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty: URL, tmp_path: Path
     (broken / "versions").mkdir(parents=True)
     for source in (*MIGRATIONS.glob("env.py"), *MIGRATIONS.glob("versions/*.py")):
         (broken / source.relative_to(MIGRATIONS)).write_text(source.read_text())
-    (broken / "versions" / "0003_broken.py").write_text(
-        'from alembic import op\nrevision, down_revision = "0003", "0002"\n'
+    (broken / "versions" / "9999_broken.py").write_text(
+        f'from alembic import op\nrevision, down_revision = "9999", "{HEAD}"\n'
         'def upgrade():\n    op.execute("CREATE TABLE half (id INTEGER)")\n    raise ZeroDivisionError\n'
     )
     migrate(empty, HEAD)
     before = read_catalog(empty)
     with pytest.raises(ZeroDivisionError):
-        migrate(empty, "0003", broken)
+        migrate(empty, "9999", broken)
     assert read_catalog(empty) == before
     bring_to_head(empty, "db")
 

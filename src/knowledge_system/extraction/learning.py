@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -91,22 +92,38 @@ class Learning:
         Each chunk is stored and indexed before the next begins. Raises ModelUnavailable when the texts cannot be
         embedded; what was learned until then stays, the rest remains backlog.
         """
-        while exchanges := await self._truth.exchanges.unlearned(CHUNK):
-            chunk = await self._chunk(exchanges, clock)
-            await self._truth.items.learn(
-                Learned(
-                    judged=chunk.judged,
-                    versions={one.id: one.content_hash for one in exchanges},
-                    created=tuple(chunk.created.values()),
-                    reinforced=tuple(chunk.reinforced),
-                    superseded=tuple(chunk.superseded),
-                    withdrawn=tuple(chunk.withdrawn),
-                )
-            )
-            await self._indexer.catch_up()
+        while waiting := await self._truth.exchanges.unlearned(2 * CHUNK):
+            exchanges, following = waiting[:CHUNK], waiting[CHUNK:]
+            ahead = asyncio.create_task(self._embed_ahead(following))
+            try:
+                chunk = await self._store(exchanges, clock)
+                await ahead
+            finally:
+                await _ended(ahead)
             _report(chunk, tally, emit)
             if progress:
                 progress(len(exchanges))
+
+    async def _store(self, exchanges: Sequence[Exchange], clock: Clock) -> _Chunk:
+        """Judge a chunk, store what came of it in one transaction, and index it."""
+        chunk = await self._chunk(exchanges, clock)
+        await self._truth.items.learn(
+            Learned(
+                judged=chunk.judged,
+                versions={one.id: one.content_hash for one in exchanges},
+                created=tuple(chunk.created.values()),
+                reinforced=tuple(chunk.reinforced),
+                superseded=tuple(chunk.superseded),
+                withdrawn=tuple(chunk.withdrawn),
+            )
+        )
+        await self._indexer.catch_up()
+        return chunk
+
+    async def _embed_ahead(self, exchanges: Sequence[Exchange]) -> None:
+        """Compute the vectors of the next chunk while this one is judged and stored: they are kept in the truth."""
+        documents = [exchange_document(one) for one in exchanges]
+        await self._indexer.vectors([one for document in documents if document.embeddable for one in document.passages])
 
     async def _chunk(self, exchanges: Sequence[Exchange], clock: Clock) -> _Chunk:
         chunk = _Chunk()
@@ -204,6 +221,14 @@ def _joined(item: KnowledgeItem, other: KnowledgeItem) -> KnowledgeItem:
     support = len({one.exchange_id for one in evidence})
     confidence = reinforced(item.confidence, other.confidence)
     return replace(item, evidence=evidence, support=support, confidence=confidence)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait until `task` has ended, cancelled if need be; its error has been told already or is that of the caller."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
 
 
 def _report(chunk: _Chunk, tally: LearningTally, emit: Emit) -> None:

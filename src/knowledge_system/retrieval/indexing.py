@@ -6,9 +6,11 @@ Every step is idempotent and ordered apply → flush → advance, so a crash at 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from knowledge_system.domain.index import IndexPoint
+from knowledge_system.domain.knowledge import KnowledgeItem
 from knowledge_system.domain.sensitivity import Sensitivity
 from knowledge_system.retrieval.passages import exchange_passages, exchange_words, item_passages, item_words
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.embedding import EmbeddingModel, Passage, Vector
     from knowledge_system.domain.index import IndexMaintenance, OptimizeReport, VectorIndex
-    from knowledge_system.domain.knowledge import KnowledgeItem
     from knowledge_system.domain.sessions import Exchange
     from knowledge_system.domain.truth import Truth
 
@@ -27,18 +28,35 @@ VECTORS_BATCH = 128
 """Owners whose passages are embedded between two flushes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
-    """An owner as the index sees it: its passages, its words, and what can be filtered by."""
+    """An owner as the index sees it: passages, words, and what can be filtered by; each made when it is needed."""
 
-    owner_id: str
-    passages: tuple[Passage, ...]
-    words: str
+    owner: Exchange | KnowledgeItem
     payload: Mapping[str, str | float | bool]
-    embeddable: bool = True
-    """False for secret texts: no model sees them, not even the local one; they are found by their words."""
 
     @property
+    def owner_id(self) -> str:
+        """Id of the owner."""
+        return self.owner.id
+
+    @property
+    def embeddable(self) -> bool:
+        """False for secret texts: no model sees them, not even the local one; they are found by their words."""
+        return self.owner.sensitivity is not Sensitivity.SECRET
+
+    @cached_property
+    def passages(self) -> tuple[Passage, ...]:
+        """What gets a vector, whole first."""
+        cut = item_passages(self.owner) if isinstance(self.owner, KnowledgeItem) else exchange_passages(self.owner)
+        return tuple(cut)
+
+    @cached_property
+    def words(self) -> str:
+        """What takes part in the word search."""
+        return item_words(self.owner) if isinstance(self.owner, KnowledgeItem) else exchange_words(self.owner)
+
+    @cached_property
     def hashes(self) -> list[str]:
         """Content hashes of what is embedded of it, whole first."""
         return [passage.content_hash for passage in self.passages] if self.embeddable else []
@@ -53,8 +71,7 @@ def exchange_document(exchange: Exchange) -> Document:
         "intent": exchange.intent or "",
         "created": exchange.timestamp.timestamp() if exchange.timestamp else 0.0,
     }
-    embeddable = exchange.sensitivity is not Sensitivity.SECRET
-    return Document(exchange.id, tuple(exchange_passages(exchange)), exchange_words(exchange), payload, embeddable)
+    return Document(exchange, payload)
 
 
 def item_document(item: KnowledgeItem) -> Document:
@@ -67,7 +84,7 @@ def item_document(item: KnowledgeItem) -> Document:
         "intent": item.intent or "",
         "created": item.valid_from.timestamp(),
     }
-    return Document(item.id, tuple(item_passages(item)), item_words(item), payload)
+    return Document(item, payload)
 
 
 class Indexer:
@@ -99,18 +116,16 @@ class Indexer:
     async def index_words(self, limit: int = WORDS_BATCH) -> int:
         """Bring the oldest `limit` changed owners into the index by their words; return how many were handled.
 
-        Owners whose vectors are all known already are finished here; the others move on to the stage `vectors`.
+        Living owners then wait for their vectors; what is gone, or too secret for any model, is finished here.
         """
         entries = await self._truth.outbox.pending("words", limit)
         if not entries:
             return 0
         documents = await self.documents([entry.owner_id for entry in entries])
-        known = await self._known(documents.values())
-        await self._truth.vectors.refer({owner: document.hashes for owner, document in documents.items()})
-        await self._apply(documents.values(), known, [entry.owner_id for entry in entries])
+        points = [_words_point(document) for document in documents.values()]
+        await self._index.apply(points, [entry.owner_id for entry in entries])
         await self._index.flush()
-        complete = {owner for owner, document in documents.items() if _complete(document, known)}
-        waiting = [entry for entry in entries if entry.owner_id in documents and entry.owner_id not in complete]
+        waiting = [entry for entry in entries if entry.owner_id in documents and documents[entry.owner_id].embeddable]
         await self._truth.outbox.advance(waiting, "vectors")
         await self._truth.outbox.advance([entry for entry in entries if entry not in waiting], None)
         return len(entries)
@@ -124,6 +139,7 @@ class Indexer:
         known = await self.vectors(
             [passage for one in documents.values() if one.embeddable for passage in one.passages]
         )
+        await self._truth.vectors.refer({owner: document.hashes for owner, document in documents.items()})
         await self._apply(documents.values(), known, [entry.owner_id for entry in entries])
         await self._index.flush()
         await self._truth.outbox.advance(entries, None)
@@ -196,6 +212,11 @@ class Indexer:
 
 def _complete(document: Document, known: Mapping[str, Vector]) -> bool:
     return all(key in known for key in document.hashes)
+
+
+def _words_point(document: Document) -> IndexPoint:
+    """Return the point that is found by words until the passages have their vectors."""
+    return IndexPoint(document.owner_id, 0, "whole", None, document.words, document.payload)
 
 
 def _points(document: Document, known: Mapping[str, Vector]) -> list[IndexPoint]:

@@ -31,6 +31,8 @@ CONTEXT_BELOW: Final = 8
 """A prompt of fewer words ("go on", "yes to both") is led by the context it was said in, when that is given."""
 TEXT_LIMIT: Final = 60_000
 """Characters of a text that are looked at, half from its beginning and half from its end."""
+PIECE_LETTERS: Final = 7
+"""Letters of a word that one word piece is estimated to cover."""
 OUTPUT_LIMIT: Final = 2_000
 """Characters of a failed tool call's output that take part in the word search."""
 
@@ -41,6 +43,7 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]|[\ud800-\
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{80,}")
 _RULE = re.compile(r"([-=_*#~.|+:>])(?:\s?\1){5,}")
 _PIECE = re.compile(r"\w+|[^\w\s]")
+_PIECES = re.compile(rf"\w{{1,{PIECE_LETTERS}}}|[^\w\s]")
 _PART = re.compile(r"[^\n]+")
 _SENTENCE = re.compile(r"(?<=[.!?;:])\s+")
 
@@ -58,8 +61,8 @@ def readable(text: str) -> str:
 
 
 def pieces(text: str) -> int:
-    """Estimate how many word pieces the model's tokenizer makes of `text`: one per 7 letters begun, one per sign."""
-    return sum(_cost(word) for word in _PIECE.findall(text))
+    """Estimate how many word pieces the model's tokenizer makes of `text`: one per 7 letters begun, one a sign."""
+    return len(_PIECES.findall(text))
 
 
 def shorten(text: str, limit: int) -> str:
@@ -74,7 +77,8 @@ def shorten(text: str, limit: int) -> str:
 
 
 def ending(text: str, limit: int) -> str:
-    """Return the end of `text` that has at most `limit` estimated pieces, white space folded."""
+    """Return the end of `text`, whose white space is folded, that has at most `limit` estimated pieces."""
+    text = text[-(limit + 2) * (PIECE_LETTERS + 1) :]  # a piece is at most its letters and a space long
     used, start = 0, len(text)
     for match in reversed(list(_PIECE.finditer(text))):
         used += _cost(match.group())
@@ -170,7 +174,7 @@ def _chunks(part: str, size: int) -> list[str]:
 
 
 def _cost(word: str) -> int:
-    return 1 + (len(word) - 1) // 7
+    return 1 + (len(word) - 1) // PIECE_LETTERS
 
 
 def _words(texts: Iterable[str]) -> str:

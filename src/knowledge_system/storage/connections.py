@@ -31,8 +31,13 @@ BUSY_MS = 5000
 """How long a writer waits for another process (operations guide, SQLite settings)."""
 READERS = 4
 WRITE_LOCK = 0x6B6E6F776C65  # "knowle": the advisory lock of all writers on a PostgreSQL server
+_TAKE_TURN = text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_SERVER: dict[str, Any] = {
+    "pool_pre_ping": True,
+    "connect_args": {"options": f"-c lock_timeout={BUSY_MS} -c timezone=UTC", "connect_timeout": 10},
+}
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {BUSY_MS}",
     "PRAGMA journal_mode = WAL",
@@ -87,7 +92,8 @@ class Connections:
         self._turn = asyncio.Lock()
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False) if self.sqlite else self._writer
-        self._glances = self._glance_engine() if self.sqlite else None
+        self._glances = self._thread_engine(write=False)
+        self._changes = self._thread_engine(write=True)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self.written = False
         self.running: set[asyncio.Future[Any]] = set()
@@ -109,13 +115,9 @@ class Connections:
 
         For what a search reads on its critical path; sees one state of the database like `read`.
         """
-        if self._glances is None:
-            async with self.read() as connection:
-                return await connection.run_sync(work)
-        engine = self._glances
 
         def run() -> Result:
-            with translated(self.place), engine.connect() as connection:
+            with translated(self.place), self._glances.connect() as connection:
                 return work(connection)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
@@ -127,9 +129,26 @@ class Connections:
             with translated(self.place):
                 async with self._writer.begin() as connection:
                     if not self.sqlite:
-                        await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"))
+                        await connection.execute(_TAKE_TURN)
                     yield connection
             self.written = True
+
+    async def change(self, work: Callable[[Connection], Result]) -> Result:
+        """Run a short write in one go, as `look` does a read; a writer like `write`, in the same queue.
+
+        For what every model call writes. Like `write` it must not be cancelled half way: see `port.uninterrupted`.
+        """
+
+        def run() -> Result:
+            with translated(self.place), self._changes.begin() as connection:
+                if not self.sqlite:
+                    connection.execute(_TAKE_TURN)
+                return work(connection)
+
+        async with self._turn:
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, run)
+            self.written = True
+        return result
 
     async def checkpoint(self) -> None:
         """Fold the write-ahead log into the database and empty it: it still has the pages as they were before."""
@@ -149,8 +168,8 @@ class Connections:
         await self._writer.dispose()
         await self._readers.dispose()
         self._threads.shutdown()
-        if self._glances is not None:
-            self._glances.dispose()
+        self._glances.dispose()
+        self._changes.dispose()
 
     async def _pragmas(self, *statements: str) -> None:
         """Run statements outside a transaction."""
@@ -160,30 +179,28 @@ class Connections:
             for statement in statements:
                 await driver.execute_fetchall(statement)
 
-    def _glance_engine(self) -> Engine:
-        """Return the engine of `look`: the driver of the standard library, used from threads of our own."""
+    def _thread_engine(self, *, write: bool) -> Engine:
+        """Return the engine of `look` or `change`: a driver that blocks, in threads of our own."""
+        size = 1 if write else READERS
+        if not self.sqlite:
+            return create_engine(self.url, pool_size=size, max_overflow=0, **_SERVER)
         url = self.url.set(drivername="sqlite+pysqlite")
         engine = create_engine(
-            url, poolclass=QueuePool, pool_size=READERS, max_overflow=0, connect_args={"check_same_thread": False}
+            url, poolclass=QueuePool, pool_size=size, max_overflow=0, connect_args={"check_same_thread": False}
         )
+        begin = "BEGIN IMMEDIATE" if write else "BEGIN"
 
         def connected(connection: Any, record: object) -> None:
             del record
-            prepare_sqlite(connection, write=False)
+            prepare_sqlite(connection, write=write)
 
         event.listen(engine, "connect", connected)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
 
     def _engine(self, *, write: bool) -> AsyncEngine:
         if not self.sqlite:
-            return create_async_engine(
-                self.url,
-                pool_size=READERS + 1,
-                max_overflow=0,
-                pool_pre_ping=True,
-                connect_args={"options": f"-c lock_timeout={BUSY_MS} -c timezone=UTC", "connect_timeout": 10},
-            )
+            return create_async_engine(self.url, pool_size=READERS + 1, max_overflow=0, **_SERVER)
         engine = create_async_engine(
             self.url, poolclass=AsyncAdaptedQueuePool, pool_size=1 if write else READERS, max_overflow=0
         )

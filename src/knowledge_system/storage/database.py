@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import select
 
 from knowledge_system.domain.truth import Truth
+from knowledge_system.storage.audit_log import SqlAuditLog
+from knowledge_system.storage.breaker_state import SqlBreakers
+from knowledge_system.storage.budget_ledger import SqlBudgetLedger
 from knowledge_system.storage.connections import Connections, parse_url
 from knowledge_system.storage.exchanges import SqlExchanges
 from knowledge_system.storage.ingest import SqlIngestLog
@@ -20,6 +24,17 @@ from knowledge_system.storage.vectors import SqlVectors
 
 if TYPE_CHECKING:
     from knowledge_system.domain.clock import Clock
+    from knowledge_system.domain.money import AuditLog, Breakers, BudgetLedger
+    from knowledge_system.storage.budget_standing import BudgetRules
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What all processes that call models share."""
+
+    ledger: BudgetLedger
+    breakers: Breakers
+    audit: AuditLog
 
 
 class Database:
@@ -52,6 +67,11 @@ class Database:
             outbox=SqlOutbox(*parts),
             ledger=SqlLedger(*parts),
         )
+
+    def engine_state(self, rules: BudgetRules | None = None) -> EngineState:
+        """Return the engine's shared state. Without `rules` nothing may be spent until somebody sets a limit."""
+        parts = (self.connections, self._clock)
+        return EngineState(SqlBudgetLedger(*parts, rules), SqlBreakers(*parts), SqlAuditLog(*parts))
 
     async def instance_id(self) -> str:
         """Return the random identity this database got when it was created; copies share it."""

@@ -45,16 +45,19 @@ class SqlExchanges(SqlPort):
         """Return up to `before` preceding and `after` following exchanges of the same session, in order."""
         columns = exchanges.c
         anchor = select(columns.session_id, *hot_queries.EXCHANGE_KEY).where(columns.id == exchange_id)
-        async with self._connections.read() as connection:
-            row = (await connection.execute(anchor)).first()
+
+        def work(connection: Connection) -> tuple[list[Exchange], list[Exchange]]:
+            row = connection.execute(anchor).first()
             if row is None:
                 return [], []
             sides: list[list[Exchange]] = []
             for limit, following in ((before, False), (after, True)):
                 statement = hot_queries.neighbours(row.session_id, row[1:], limit, following=following)
-                rows = (await connection.execute(statement)).mappings()
+                rows = connection.execute(statement).mappings() if limit else ()
                 sides.append([exchange_of(one) for one in rows])
-        return sides[0][::-1], sides[1]
+            return sides[0][::-1], sides[1]
+
+        return await self._connections.look(work)
 
     @uninterrupted
     async def page(self, page: Page) -> tuple[list[Exchange], str | None]:

@@ -115,16 +115,15 @@ class SqlIngestLog(SqlPort):
     @uninterrupted
     async def source(self, path: str) -> SourceState | None:
         """Return how far `path` has been read, or None."""
-        async with self._connections.read() as connection:
-            row = (await connection.execute(select(sources).where(sources.c.path == path))).mappings().first()
+        statement = select(sources).where(sources.c.path == path)
+        row = await self._connections.look(lambda connection: connection.execute(statement).mappings().first())
         return None if row is None else source_of(row)
 
     @uninterrupted
     async def placeholders(self, session_id: str) -> dict[str, dict[str, int]]:
         """Return the placeholder memory of a session, empty when it has none."""
         statement = select(sessions.c.placeholders).where(sessions.c.id == session_id)
-        async with self._connections.read() as connection:
-            return await connection.scalar(statement) or {}
+        return await self._connections.look(lambda connection: connection.scalar(statement)) or {}
 
     @uninterrupted
     async def save(self, batch: IngestBatch) -> SavedExchanges:
