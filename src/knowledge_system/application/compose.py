@@ -11,6 +11,7 @@ from knowledge_system.domain.events import IndexRebuilt, discard
 from knowledge_system.storage.home import Home
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from knowledge_system.domain.clock import Clock
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from knowledge_system.embedding.local import LocalEmbeddingModel
     from knowledge_system.retrieval.indexing import Indexer
     from knowledge_system.settings import Settings
+    from knowledge_system.storage.database import Database
     from knowledge_system.storage.edge import EdgeIndex
 
 
@@ -39,6 +41,7 @@ class Parts:
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _home: Home | None = None
     _locked: bool = False
+    _database: Database | None = None
     _truth: Truth | None = None
     _model: LocalEmbeddingModel | None = None
     _index: EdgeIndex | None = None
@@ -65,17 +68,26 @@ class Parts:
             self._stack.callback(self.home().release)
             self._locked = True
 
+    def at_close(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Run `step` when the system is closed."""
+        self._stack.push_async_callback(step)
+
     async def truth(self) -> Truth:
-        """Return the ports of the database, migrated to this version's schema."""
+        """Return the ports of the database."""
         if self._truth is None:
+            self._truth = (await self.database()).truth()
+        return self._truth
+
+    async def database(self) -> Database:
+        """Return the database, migrated to this version's schema."""
+        if self._database is None:
             from knowledge_system.storage.connections import file_url
             from knowledge_system.storage.database import Database
 
             url = self.settings.tree.database.url or file_url(self.home().path / "analytics.db")
-            database = await Database.open(url, self.clock)
-            self._stack.push_async_callback(database.close)
-            self._truth = database.truth()
-        return self._truth
+            self._database = await Database.open(url, self.clock)
+            self._stack.push_async_callback(self._database.close)
+        return self._database
 
     def model(self) -> LocalEmbeddingModel:
         """Return the local embedding model."""

@@ -42,6 +42,11 @@ class KnowledgeSystem:
         self._parts = parts
         self._searcher: Searcher | None = None
 
+    @property
+    def parts(self) -> Parts:
+        """What the system is made of, for the verbs that live beside this class."""
+        return self._parts
+
     async def ingest(self, paths: Sequence[Path], options: IngestOptions, progress: Progress) -> Document:
         """Read, redact, store, index and learn. Nothing already good is touched by what fails."""
         from knowledge_system.extraction.ingestion import Ingestion

@@ -75,6 +75,86 @@ class IndexRebuilt(Event):
     points: int
 
 
+@dataclass(frozen=True, slots=True)
+class ModelCalled(Event):
+    """A logical model call ended. `outcome` is `answered` or the code of the error; `requests` counts what was sent."""
+
+    operation: str
+    provider: str
+    model: str
+    outcome: str
+    seconds: float
+    cost_nano: int
+    cached: bool
+    requests: int
+    sensitivity: str
+    project: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConsulted(Event):
+    """A response cache was asked: `result` is l1, l2, stale, shared (another caller's flight), miss or bypass."""
+
+    operation: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheDegraded(Event):
+    """A shared cache cannot be used (told once), or answers again (`reason` empty)."""
+
+    level: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerChanged(Event):
+    """A provider's breaker is in another phase than this process saw before: closed, half-open, open."""
+
+    provider: str
+    phase: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerOpened(BreakerChanged):
+    """A provider's breaker opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderMisconfigured(Event):
+    """A provider cannot be used until somebody acts: key, model name or credit."""
+
+    provider: str
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetTierEntered(Event):
+    """The budget stands in another tier; told once for each change, by one process."""
+
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementFailed(Event):
+    """The ledger could not be told what an attempt cost; its hold stays and expires at the worst case."""
+
+    reservation: str
+    cost_nano: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFailed(Event):
+    """The audit row of a remote call could not be written."""
+
+    provider: str
+    content_hash: str
+    reason: str
+
+
 class Emit(Protocol):
     """Announce a fact. Never blocks, never raises."""
 

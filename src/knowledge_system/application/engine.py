@@ -1,0 +1,200 @@
+"""The inference engine over one database: providers from the settings, money and breakers from the truth."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from knowledge_system.domain.clock import to_public
+from knowledge_system.domain.errors import IntegrityFailure, NotFound, UsageError
+from knowledge_system.domain.inference import NANO
+from knowledge_system.domain.money import BreakerPhase, BreakerRule
+from knowledge_system.inference.candidates import candidate_of
+from knowledge_system.inference.engine import Engine, Shared, Surroundings, build_engine
+from knowledge_system.inference.options import EngineOptions
+from knowledge_system.inference.prices import price
+from knowledge_system.inference.provider import Provider, ProviderOptions, make_provider
+from knowledge_system.inference.styles import styles
+from knowledge_system.inference.vendors import vendors
+from knowledge_system.storage.budget_standing import BudgetRules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from knowledge_system.application.compose import Parts
+    from knowledge_system.domain.money import BudgetStatus
+    from knowledge_system.settings import Configuration
+    from knowledge_system.storage.database import EngineState
+
+Document = dict[str, Any]
+
+RULES: Mapping[str, BreakerRule] = {
+    "groq": BreakerRule(5, 60_000, 3),
+    "openrouter": BreakerRule(3, 120_000, 2),
+    "local": BreakerRule(10, 30_000, 5),
+}
+"""Breaker defaults of the operations guide (R195 to R197); every other provider has those of `BreakerRule`."""
+
+
+def breaker_rule(tree: Configuration, provider: str) -> BreakerRule:
+    """Return the configured rule of a provider, or its default."""
+    chosen = tree.circuit_breaker.get(provider)
+    return BreakerRule(**chosen.model_dump()) if chosen else RULES.get(provider, BreakerRule())
+
+
+def budget_rules(tree: Configuration) -> BudgetRules:
+    """Return limit and tiers as configured."""
+    budget = tree.budget
+    return BudgetRules(
+        limit_nano=nano(budget.monthly),
+        offline=tree.inference.offline_mode,
+        tiers=(budget.local_first_at, budget.local_only_at),
+    )
+
+
+def nano(dollars: float) -> int:
+    """Return dollars as typed by a person as whole nano-dollars."""
+    return int(Decimal(str(dollars)) * NANO)
+
+
+def provider_of(tree: Configuration, name: str) -> Provider:
+    """Return a provider as the settings and the environment describe it."""
+    inference = tree.inference
+    chosen = inference.providers.get(name)
+    local = inference.local_models if name == "local" else None
+    options = ProviderOptions(
+        base_url=(chosen.base_url if chosen else None) or (local.endpoint if local else None),
+        model=(chosen.model if chosen else None) or (local.default_model if local else None),
+        key_variable=chosen.api_key_env if chosen else None,
+        price=price(chosen.price.input, chosen.price.output) if chosen and chosen.price else None,
+    )
+    return make_provider(name, options, environ=os.environ)
+
+
+def named_providers(tree: Configuration) -> list[str]:
+    """Return the providers that may be asked: those of the priority, of the strategies, and the configured ones."""
+    inference = tree.inference
+    listed = [name for style in styles(inference.strategies).values() for name in style.priority]
+    names = dict.fromkeys([*inference.provider_priority, *inference.providers, *listed])
+    known = [name for name in names if name in vendors()]
+    return [name for name in known if name != "local" or inference.local_models.enabled]
+
+
+async def open_engine(parts: Parts) -> Engine:
+    """Return the engine; money, breakers and audit are shared with every other process over the same database."""
+    tree, state = parts.settings.tree, await engine_state(parts)
+    providers = [provider_of(tree, name) for name in named_providers(tree)]
+    for provider in providers:
+        parts.at_close(provider.aclose)
+    named = tree.inference.active_strategy if "active_strategy" in tree.inference.model_fields_set else None
+    options = EngineOptions(
+        priority=tree.inference.provider_priority,
+        active=named,
+        strategies=styles(tree.inference.strategies),
+        offline=tree.inference.offline_mode,
+        l1_entries=tree.cache.l1.max,
+        l1_ttl=tree.cache.l1.ttl / 1000,
+        l2_ttl=tree.cache.l2.ttl / 1000,
+    )
+    candidates = [candidate_of(provider, breaker_rule(tree, provider.name)) for provider in providers]
+    shared = Shared(state.ledger, state.breakers, state.audit)
+    engine = build_engine(candidates, shared, options, Surroundings(parts.clock, parts.emit))
+    parts.at_close(engine.close)
+    return engine
+
+
+async def engine_state(parts: Parts) -> EngineState:
+    """Return ledger, breakers and audit log."""
+    return (await parts.database()).engine_state(budget_rules(parts.settings.tree))
+
+
+def budget_document(status: BudgetStatus) -> Document:
+    """Return what `budget status --json` prints; money in dollars."""
+    spent = status.settled_nano + status.reserved_nano
+    return {
+        "month": status.month,
+        "limit": status.limit_nano / NANO,
+        "spend": status.settled_nano / NANO,
+        "reserved": status.reserved_nano / NANO,
+        "remaining": max(0, status.limit_nano - spent) / NANO,
+        "percentage": round(100 * spent / status.limit_nano, 4) if status.limit_nano else 100.0,
+        "unmeasured": status.unmeasured_nano / NANO,
+        "tier": status.tier.value,
+        "frozen": status.frozen,
+        "offline": status.offline,
+        "limits": {scope: amount / NANO for scope, amount in status.limits.items()},
+    }
+
+
+async def budget_status(parts: Parts) -> Document:
+    """Return the ledger of this month, after charging what crashed processes left reserved."""
+    state = await engine_state(parts)
+    await state.ledger.sweep()
+    return budget_document(await state.ledger.status())
+
+
+async def budget_change(parts: Parts, action: str, key: str = "", dollars: float | None = None) -> Document:
+    """Change the budget and read the effective state back. Raises IntegrityFailure when it did not take effect."""
+    if dollars is not None and dollars < 0:
+        raise UsageError("a limit cannot be negative", hint="0 forbids every paid call")
+    state = await engine_state(parts)
+    amount = None if dollars is None else nano(dollars)
+    await state.ledger.change(action, key, amount, actor="command line")
+    status = await state.ledger.status()
+    wanted = {"freeze": status.frozen, "unfreeze": not status.frozen}.get(action, True)
+    if not wanted or (action == "set-limit" and not key and status.limit_nano != amount):
+        raise IntegrityFailure(f"{action} did not take effect", hint="run `knowledge budget status` and try again")
+    return budget_document(status)
+
+
+async def provider_status(parts: Parts) -> Document:
+    """Return every provider with its model, place, price, breaker, and what keeps it from being used."""
+    tree, state = parts.settings.tree, await engine_state(parts)
+    breakers = {one.provider: one for one in await state.breakers.status()}
+    rows = []
+    for name in named_providers(tree):
+        provider = provider_of(tree, name)
+        breaker = breakers.get(name)
+        rows.append(
+            {
+                "provider": name,
+                "model": provider.model,
+                "local": provider.local,
+                "problem": provider.problem,
+                "breaker": (breaker.phase if breaker else BreakerPhase.CLOSED).value,
+                "failures": breaker.failures if breaker else 0,
+                "next_attempt": _moment(breaker.next_attempt) if breaker else None,
+                "rule": asdict(breaker_rule(tree, name)),
+            }
+        )
+        await provider.aclose()
+    return {"providers": rows, "strategy": tree.inference.active_strategy}
+
+
+async def provider_reset(parts: Parts, provider: str) -> Document:
+    """Close a breaker by hand. Raises NotFound for a provider that does not exist."""
+    if provider not in vendors():
+        raise NotFound(f"no provider is called {provider}", hint=f"one of: {', '.join(vendors())}")
+    await (await engine_state(parts)).breakers.reset(provider, "command line")
+    return await provider_status(parts)
+
+
+async def audit_page(parts: Parts, limit: int, after: str | None) -> Document:
+    """Return what left the machine and what was changed by hand, newest first; never content."""
+    entries, cursor = await (await engine_state(parts)).audit.entries(limit, after)
+    rows = [
+        {
+            **{key: value for key, value in asdict(entry).items() if key not in {"at", "cost_nano"}},
+            "at": to_public(entry.at),
+            "cost": entry.cost_nano / NANO,
+        }
+        for entry in entries
+    ]
+    return {"results": rows, "next": cursor}
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return to_public(moment) if moment else None
