@@ -14,7 +14,7 @@ from typer import Context, Option
 from typer.exceptions import TyperException
 
 from knowledge_system.domain.errors import DependencyUnavailable, KnowledgeError, UsageError
-from knowledge_system.interfaces.cli import ingest, items, money, operate, portable, search
+from knowledge_system.interfaces.cli import ingest, items, money, operate, portable, search, serve
 from knowledge_system.interfaces.cli.invocation import Invocation, print_error
 
 INTERRUPTED = 130
@@ -53,7 +53,7 @@ def options(
     context.obj = Invocation(home=home, config=config, as_json=as_json, verbose=verbose)
 
 
-for module in (ingest, search, items, portable, operate, money):
+for module in (ingest, search, items, portable, operate, money, serve):
     module.register(app)
 
 

@@ -1,0 +1,197 @@
+"""The application: the OpenAI protocol on top of the engine, behind the guard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import uuid
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+
+from knowledge_system import __version__
+from knowledge_system.application.gateway import AUTO, OPERATION
+from knowledge_system.domain.errors import KnowledgeError, NotFound
+from knowledge_system.interfaces.http import gateway as protocol
+from knowledge_system.interfaces.http import problems
+from knowledge_system.interfaces.http.guard import Guard, GuardOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+
+    from starlette.types import Receive, Scope, Send
+
+    from knowledge_system.application.gateway import Gateway
+    from knowledge_system.domain.inference import Call, Delta
+
+_T = TypeVar("_T")
+_CLIENT_GONE = 499
+
+
+def make_app(gateway: Gateway, options: GuardOptions) -> FastAPI:
+    """Return the ASGI application over an open gateway; whoever opened it closes it."""
+    app = FastAPI(title="knowledge", version=__version__, docs_url=None, redoc_url=None)
+    doors = Doors(gateway)
+    app.add_api_route("/v1/chat/completions", doors.chat, methods=["POST"], response_model=None)
+    app.add_api_route("/v1/embeddings", doors.embeddings, methods=["POST"], response_model=None)
+    app.add_api_route("/v1/models", doors.models, methods=["GET"], response_model=None)
+    app.add_api_route("/v1/models/{name:path}", doors.model, methods=["GET"], response_model=None)
+    app.add_exception_handler(KnowledgeError, _known)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(ClientGone, _gone)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(Guard, options=options)
+    return app
+
+
+class ClientGone(Exception):
+    """The client closed its connection: nobody reads the answer."""
+
+
+class Doors:
+    """One method a path."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a chat completion, as a whole or streamed."""
+        body = protocol.parse(await request.body())
+        call = protocol.chat_call(body, protocol.envelope(request.headers), OPERATION)
+        if protocol.streams(body):
+            return await self._streamed(request, call, protocol.wants_usage(body))
+        reply = await while_connected(request.receive, self._gateway.infer(call))
+        return JSONResponse(protocol.completion(reply, self._stamp(call)), headers=protocol.fact_headers(reply))
+
+    async def embeddings(self, request: Request) -> Response:
+        """Embed texts."""
+        body = protocol.parse(await request.body())
+        call = protocol.embed_call(body, protocol.envelope(request.headers), OPERATION)
+        reply = await while_connected(request.receive, self._gateway.embed(call))
+        document = protocol.embeddings(reply, body.get("encoding_format"))
+        return JSONResponse(document, headers=protocol.fact_headers(reply))
+
+    async def models(self) -> Response:
+        """List the models that can be asked now."""
+        return JSONResponse({"object": "list", "data": self._listed()})
+
+    async def model(self, name: str) -> Response:
+        """Return one model of the list."""
+        for row in self._listed():
+            if row["id"] == name:
+                return JSONResponse(row)
+        raise NotFound(f"the model {name[:200]!r} does not exist", hint="see /v1/models")
+
+    def _listed(self) -> list[dict[str, Any]]:
+        usable = [target for target in self._gateway.models.targets if not target.problem]
+        return [protocol.listed(AUTO, "knowledge"), *(protocol.listed(one.name, one.provider) for one in usable)]
+
+    async def _streamed(self, request: Request, call: Call, include_usage: bool) -> Response:  # noqa: FBT001 -- private
+        """Wait for the first piece, so that a refusal still has its status; then stream."""
+        deltas = self._gateway.stream(call)
+        first = await while_connected(request.receive, _following(deltas))
+        chunks = protocol.Chunks(self._stamp(call), include_usage)
+        headers = protocol.fact_headers(first.reply) if first is not None and first.reply is not None else {}
+        return EventStream(deltas, _events(first, deltas, chunks), headers)
+
+    def _stamp(self, call: Call) -> protocol.Stamp:
+        moment = int(self._gateway.clock.now().timestamp())
+        return protocol.Stamp(f"chatcmpl-{uuid.uuid4().hex}", moment, call.model or AUTO)
+
+
+class EventStream(Response):
+    """Server-sent events; they and the `source` they are made from are closed as soon as the client has gone."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, source: AsyncGenerator[Delta, None], events: AsyncGenerator[str, None], headers: dict[str, str]
+    ) -> None:
+        super().__init__(headers={**headers, "cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._source = source
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the end, or until nobody reads."""
+        del scope
+        async with aclosing(self._source):
+            with contextlib.suppress(ClientGone):
+                await while_connected(receive, self._send(send))
+
+    async def _send(self, send: Send) -> None:
+        async with aclosing(self._events) as events:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async for event in events:
+                await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T:
+    """Return what `work` returns. Raises ClientGone, after cancelling it, when the client closes first."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _following(deltas: AsyncIterator[Delta]) -> Delta | None:
+    return await anext(deltas, None)
+
+
+async def _events(
+    first: Delta | None, deltas: AsyncIterator[Delta], chunks: protocol.Chunks
+) -> AsyncGenerator[str, None]:
+    """Yield the events of a stream; an error in the middle is its last event, without the mark of the end."""
+    try:
+        delta = first
+        while delta is not None:
+            for chunk in chunks.feed(delta):
+                yield _event(chunk)
+            delta = await _following(deltas)
+    except KnowledgeError as error:
+        yield _event(problems.openai_error(error))
+        return
+    yield "data: [DONE]\n\n"
+
+
+def _event(document: dict[str, Any]) -> str:
+    return f"data: {json.dumps(document, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, KnowledgeError)  # noqa: S101 -- registered for it; tells the type checker
+    return problems.answer(request.url.path, error)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 -- as above
+    return problems.plain(request.url.path, error.status_code, error.detail, dict(error.headers or {}))
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    del request, error
+    return Response(status_code=_CLIENT_GONE)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    unexpected = KnowledgeError(f"unexpected failure: {type(error).__name__}", hint="the server's log says more")
+    return problems.answer(request.url.path, unexpected)

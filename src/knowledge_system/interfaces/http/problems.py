@@ -1,0 +1,87 @@
+"""Errors as HTTP tells them: RFC 9457 problem details, and the OpenAI shape on the paths that speak its protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+from knowledge_system.domain.errors import (
+    Busy,
+    DependencyUnavailable,
+    KnowledgeError,
+    NotFound,
+    RefusedByPolicy,
+    UsageError,
+)
+
+OPENAI_PATHS = ("/v1/chat/completions", "/v1/embeddings", "/v1/models")
+
+_STATUS: dict[type[KnowledgeError], int] = {
+    UsageError: 400,
+    RefusedByPolicy: 403,
+    NotFound: 404,
+    DependencyUnavailable: 503,
+    Busy: 503,
+}
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    405: "invalid_request_error",
+    413: "invalid_request_error",
+}
+_CODES = {
+    400: "usage",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "too-large",
+}
+
+
+def status_of(error: KnowledgeError) -> int:
+    """Return the HTTP status of an error: that of its nearest class, 500 for what was not foreseen."""
+    return next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
+
+
+def openai_error(error: KnowledgeError) -> dict[str, Any]:
+    """Return `{"error": {"message", "type", "code", "param"}}`; a name that nothing answers to is `model_not_found`."""
+    code = "model_not_found" if isinstance(error, NotFound) else error.code
+    message = f"{error.message} ({error.hint})" if error.hint else error.message
+    return _openai(message, status_of(error), code)
+
+
+def answer(path: str, error: KnowledgeError) -> JSONResponse:
+    """Return the response for an error. Clients need not ask again: the engine has done what retrying can do."""
+    status = status_of(error)
+    headers = {} if isinstance(error, Busy) else {"x-should-retry": "false"}
+    if speaks_openai(path):
+        return JSONResponse(openai_error(error), status, headers)
+    return JSONResponse(_problem(status, error.message, error.code, error.hint), status, headers, PROBLEM)
+
+
+def plain(path: str, status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the response for what HTTP itself refuses: a path, a method, a size, a token."""
+    code = _CODES.get(status, "unexpected")
+    if speaks_openai(path):
+        return JSONResponse(_openai(detail, status, code), status, headers)
+    return JSONResponse(_problem(status, detail, code, ""), status, headers, PROBLEM)
+
+
+def speaks_openai(path: str) -> bool:
+    """Tell whether `path` belongs to the OpenAI protocol."""
+    return path.startswith(OPENAI_PATHS)
+
+
+PROBLEM = "application/problem+json"
+
+
+def _openai(message: str, status: int, code: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": _TYPES.get(status, "server_error"), "code": code, "param": None}}
+
+
+def _problem(status: int, detail: str, code: str, hint: str) -> dict[str, Any]:
+    return {"type": "about:blank", "title": code, "status": status, "detail": detail, "code": code, "hint": hint}

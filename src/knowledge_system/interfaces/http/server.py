@@ -1,0 +1,120 @@
+"""The running server: a listener that is safe to have, and uvicorn that ends without cutting anybody off."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from knowledge_system.application.gateway import open_gateway
+from knowledge_system.domain.errors import DependencyUnavailable, UsageError
+from knowledge_system.interfaces.http.app import make_app
+from knowledge_system.interfaces.http.guard import GuardOptions, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fastapi import FastAPI
+
+    from knowledge_system.application.compose import Parts
+
+GRACE = 10
+"""Seconds that requests under way get to finish when the server is told to stop."""
+
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that returns after SIGINT or SIGTERM: what was opened around it is closed in order.
+
+    `ready` is called once requests are answered and signals are heard.
+    """
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop gracefully at the first signal; a second SIGINT does not wait."""
+        loop, signals = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+        for one in signals:
+            loop.add_signal_handler(one, self.handle_exit, one, None)
+        try:
+            yield
+        finally:
+            for one in signals:
+                loop.remove_signal_handler(one)
+
+
+def make_server(app: FastAPI, ready: Callable[[], None]) -> Server:
+    """Return a server for `app` that logs warnings only, and no requests."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    return Server(config, ready)
+
+
+@contextmanager
+def listen(address: Address, token: str | None) -> Iterator[tuple[socket.socket, str]]:
+    """Yield a listening socket and its URL. Raises UsageError for an address that needs a token and has none."""
+    family, place = _resolved(address)
+    if token is None and not is_loopback(place[0]):
+        raise UsageError(
+            f"{address.host} can be reached by others, and there is no token",
+            hint="set KNOWLEDGE_API_TOKEN, or listen on 127.0.0.1",
+        )
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            raise DependencyUnavailable(
+                f"cannot listen on {address.host}:{address.port}: {error.strerror}", hint="choose another --port"
+            ) from error
+        name = f"[{place[0]}]" if family == socket.AF_INET6 else place[0]
+        yield listener, f"http://{name}:{listener.getsockname()[1]}"
+
+
+async def serve_on(listener: socket.socket, parts: Parts, token: str | None, ready: Callable[[], None]) -> None:
+    """Serve until told to stop; `ready` is called when requests are answered."""
+    gateway = await open_gateway(parts)
+    await make_server(make_app(gateway, GuardOptions(token)), ready).serve([listener])
+
+
+def _resolved(address: Address) -> tuple[int, tuple[str, int]]:
+    try:
+        found = socket.getaddrinfo(
+            address.host.strip("[]"), address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{address.host!r} is no address of this machine", hint="127.0.0.1, or [::1]") from error
+    family, _, _, _, place = found[0]
+    return int(family), (str(place[0]), int(place[1]))
