@@ -237,7 +237,9 @@ async def test_what_is_no_stream_is_malformed(dialect: str, raw: bytes, make: Ma
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    "step", [Step(cut="start"), Step(cut="middle"), Step(declared_length=10_000, cut="middle")], ids=str
+    "step",
+    [Step(cut="start"), Step(cut="middle"), Step(declared_length=10_000, cut="middle")],
+    ids=["before the head", "in the body", "in a longer body"],
 )
 async def test_a_cut_connection_is_a_connection_failure(
     dialect: str, step: Step, make: Make, server: ScriptedProvider, *, stream: bool
