@@ -264,10 +264,18 @@ class KnowledgeSystem:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, purpose: str, emit: Emit | None = None) -> AsyncIterator[KnowledgeSystem]:
-    """Open the system over the data directory of `settings`; everything is closed at the end."""
+async def opened(
+    settings: Settings, purpose: str, emit: Emit | None = None, *, alone: bool = False
+) -> AsyncIterator[KnowledgeSystem]:
+    """Open the system over the data directory of `settings`; everything is closed at the end.
+
+    Beside a running service the verbs that need the directory go through it, unless the caller must be `alone`.
+    """
+    from knowledge_system.application.served import ServedSystem, find_service
+
     parts = Parts(settings, purpose)
     if emit is not None:
         parts.emit = emit
     async with parts:
-        yield KnowledgeSystem(parts)
+        service = None if alone else await find_service(settings.home, parts.clock)
+        yield KnowledgeSystem(parts) if service is None else ServedSystem(parts, service)

@@ -32,6 +32,7 @@ class Home:
         self.path = path
         self._clock = clock
         self._lock: int | None = None
+        self._holder: dict[str, Any] = {}
 
     @property
     def models(self) -> Path:
@@ -65,10 +66,28 @@ class Home:
         except BlockingIOError:
             os.close(descriptor)
             raise self._busy() from None
-        holder = {"pid": os.getpid(), "purpose": purpose, "since": to_public(self._clock.now())}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         self._lock = descriptor
+        self._tell({"pid": os.getpid(), "purpose": purpose, "since": to_public(self._clock.now())})
+
+    def announce(self, url: str, secret: str) -> None:
+        """Tell the commands of this user where the holder answers, and the secret by which it knows them."""
+        path = self.path / "service.token"
+        fresh = self.path / ".service.token.part"
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(secret)
+        fresh.replace(path)
+        self._tell({**self._holder, "url": url})
+
+    def service(self) -> tuple[str, str] | None:
+        """Return address and secret of the service that holds the lock, None when no service answers yet."""
+        holder = self.holder() or {}
+        if not holder.get("url"):
+            return None
+        try:
+            return str(holder["url"]), (self.path / "service.token").read_text(encoding="ascii")
+        except OSError:
+            return None
 
     def release(self) -> None:
         """Give the lock back; harmless without one."""
@@ -99,6 +118,15 @@ class Home:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(fresh.hex())
         return fresh
+
+    def _tell(self, holder: dict[str, Any]) -> None:
+        """Write who holds the lock; readers may look at any moment, so the file never shrinks below what is valid."""
+        if self._lock is None:
+            return
+        self._holder = holder
+        content = json.dumps(holder).encode()
+        os.pwrite(self._lock, content + b" " * max(0, os.fstat(self._lock).st_size - len(content)), 0)
+        os.ftruncate(self._lock, len(content))
 
     def _opened(self) -> Iterator[int]:
         try:

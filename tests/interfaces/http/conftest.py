@@ -16,6 +16,7 @@ from openai import AsyncOpenAI
 
 from knowledge_system import settings
 from knowledge_system.application.compose import Parts
+from knowledge_system.application.system import KnowledgeSystem
 from knowledge_system.interfaces.http.server import Address, listen, serve_on
 from knowledge_system.testing.scripted_provider import ScriptedProvider, Step
 
@@ -61,14 +62,14 @@ async def serving(home: Path, provider: ScriptedProvider, token: str | None = No
     """Serve the home on a free port until the end of the block."""
     ready = asyncio.Event()
     async with Parts(settings.load(home, environ={}), "test") as parts:
-        with listen(Address("127.0.0.1", 0), token) as (listener, url):
-            task = asyncio.create_task(serve_on(listener, parts, token, ready.set))
+        with listen(Address("127.0.0.1", 0), token) as listening:
+            task = asyncio.create_task(serve_on(listening, KnowledgeSystem(parts), token, ready.set))
             started = asyncio.create_task(ready.wait())
             await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
             started.cancel()
             if task.done():
                 task.result()
-            running = Served(url, provider)
+            running = Served(listening[1], provider)
             try:
                 yield running
             finally:

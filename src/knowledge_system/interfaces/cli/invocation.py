@@ -37,15 +37,15 @@ class Invocation:
 
         return load(self.home, self.config)
 
-    def run(self, purpose: str, verb: Callable[[KnowledgeSystem], Awaitable[Result]]) -> Result:
-        """Open the system, run `verb` on it, close it."""
+    def run(self, purpose: str, verb: Callable[[KnowledgeSystem], Awaitable[Result]], *, alone: bool = False) -> Result:
+        """Open the system, run `verb` on it, close it; `alone`: not through a running service."""
         from knowledge_system.application.logs import configure
         from knowledge_system.application.system import opened
 
         emit = configure(verbose=self.verbose)
 
         async def call() -> Result:
-            async with opened(self.settings(), purpose, emit) as system:
+            async with opened(self.settings(), purpose, emit, alone=alone) as system:
                 return await verb(system)
 
         return asyncio.run(call())

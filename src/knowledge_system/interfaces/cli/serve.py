@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Context, Option
 
+from knowledge_system.application.addresses import SERVICE
 from knowledge_system.interfaces.cli.invocation import current, print_json
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ def serve(
 
         chosen = system.parts.settings.tree.server
         address = Address(chosen.host if host is None else host, chosen.port if port is None else port)
-        with listen(address, token) as (listener, url):
-            await serve_on(listener, system.parts, token, lambda: _tell(url, as_json=invocation.as_json))
+        with listen(address, token) as listening:
+            await serve_on(listening, system, token, lambda: _tell(listening[1], as_json=invocation.as_json))
 
-    invocation.run("serve", run)
+    invocation.run(SERVICE, run, alone=True)
 
 
 def register(app: typer.Typer) -> None:

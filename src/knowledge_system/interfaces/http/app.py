@@ -20,6 +20,7 @@ from knowledge_system.domain.errors import KnowledgeError, NotFound
 from knowledge_system.interfaces.http import gateway as protocol
 from knowledge_system.interfaces.http import problems
 from knowledge_system.interfaces.http.guard import Guard, GuardOptions
+from knowledge_system.interfaces.http.internal import add_internal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
@@ -27,20 +28,23 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from knowledge_system.application.gateway import Gateway
+    from knowledge_system.application.system import KnowledgeSystem
     from knowledge_system.domain.inference import Call, Delta
 
 _T = TypeVar("_T")
 _CLIENT_GONE = 499
 
 
-def make_app(gateway: Gateway, options: GuardOptions) -> FastAPI:
-    """Return the ASGI application over an open gateway; whoever opened it closes it."""
+def make_app(gateway: Gateway, options: GuardOptions, system: KnowledgeSystem | None = None) -> FastAPI:
+    """Return the ASGI application over an open gateway and system; whoever opened them closes them."""
     app = FastAPI(title="knowledge", version=__version__, docs_url=None, redoc_url=None)
     doors = Doors(gateway)
     app.add_api_route("/v1/chat/completions", doors.chat, methods=["POST"], response_model=None)
     app.add_api_route("/v1/embeddings", doors.embeddings, methods=["POST"], response_model=None)
     app.add_api_route("/v1/models", doors.models, methods=["GET"], response_model=None)
     app.add_api_route("/v1/models/{name:path}", doors.model, methods=["GET"], response_model=None)
+    if system is not None:
+        add_internal(app, system)
     app.add_exception_handler(KnowledgeError, _known)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(ClientGone, _gone)

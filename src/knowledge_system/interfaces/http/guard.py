@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import hmac
 import ipaddress
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from knowledge_system.application.addresses import CALL_PATH
 from knowledge_system.interfaces.http.problems import plain
 
 if TYPE_CHECKING:
@@ -33,9 +35,13 @@ _DRAINED_WITHIN = 5.0
 
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
-    """`token` None: only loopback names in `Host`, only the server's own pages in `Origin`. `max_body` in bytes."""
+    """`token` None: only loopback names in `Host`, only the server's own pages in `Origin`. `max_body` in bytes.
+
+    `secret` opens the private door, and nothing else does.
+    """
 
     token: str | None = None
+    secret: str | None = None
     max_body: int = MAX_BODY
 
 
@@ -50,7 +56,10 @@ class Guard:
         """Pass the request on, or refuse it."""
         if scope["type"] != "http":
             return
-        refusal = refused(Headers(scope=scope), self._options)
+        options = self._options
+        if scope["path"].startswith(CALL_PATH):
+            options = replace(options, token=options.secret or secrets.token_hex())  # no secret: closed
+        refusal = refused(Headers(scope=scope), options)
         if refusal is None:
             await self._app(scope, _limited(receive, self._options.max_body), send)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import socket
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from knowledge_system.application.compose import Parts
+    from knowledge_system.application.system import KnowledgeSystem
 
 GRACE = 10
 """Seconds that requests under way get to finish when the server is told to stop."""
@@ -103,10 +104,23 @@ def listen(address: Address, token: str | None) -> Iterator[tuple[socket.socket,
         yield listener, f"http://{name}:{listener.getsockname()[1]}"
 
 
-async def serve_on(listener: socket.socket, parts: Parts, token: str | None, ready: Callable[[], None]) -> None:
-    """Serve until told to stop; `ready` is called when requests are answered."""
+async def serve_on(
+    listening: tuple[socket.socket, str], system: KnowledgeSystem, token: str | None, ready: Callable[[], None]
+) -> None:
+    """Own the data directory and serve until told to stop; `ready` is called when requests are answered.
+
+    Raises Busy when another process has the directory.
+    """
+    parts, (listener, url) = system.parts, listening
+    parts.own()
     gateway = await open_gateway(parts)
-    await make_server(make_app(gateway, GuardOptions(token)), ready).serve([listener])
+    options = GuardOptions(token, secrets.token_urlsafe())
+
+    def announce() -> None:
+        parts.home().announce(url, options.secret or "")
+        ready()
+
+    await make_server(make_app(gateway, options, system), announce).serve([listener])
 
 
 def _resolved(address: Address) -> tuple[int, tuple[str, int]]:
