@@ -32,7 +32,7 @@ def to_utc(moment: datetime) -> datetime:
 
 def to_stored(moment: datetime) -> str:
     """Return the fixed-width UTC text that is stored and compared (27 characters, ends in `Z`)."""
-    return to_utc(moment).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(STORED_WIDTH, "0")
+    return to_utc(moment).isoformat(timespec="microseconds")[: STORED_WIDTH - 1] + "Z"
 
 
 def from_stored(text: str) -> datetime:

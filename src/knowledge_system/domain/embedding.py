@@ -46,6 +46,23 @@ class Passage:
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of what may be embedded at all (`embeddable`: every owner but secret ones) has its vector in a space.
+
+    An owner is `covered` when the vector of its whole text is there; `owners` are those among the owners asked for.
+    """
+
+    embeddable: int
+    covered: int
+    owners: frozenset[str] = frozenset()
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1; 1 when there is nothing to embed."""
+        return self.covered / self.embeddable if self.embeddable else 1.0
+
+
 class EmbeddingModel(Protocol):
     """Turns texts into vectors of one space."""
 

@@ -7,7 +7,8 @@
     ├── NotFound                    3  no such item, session, file or exchange
     ├── RefusedByPolicy             4  budget, privacy, or a confirmation that was not given
     ├── DependencyUnavailable       5  model weights, database or index cannot be used right now
-    │   └── ModelUnavailable        5  the local embedding model is missing or broken
+    │   └── ModelUnavailable        5  the embedding model is missing, broken or does not answer
+    │       └── WrongDimension      5  the embedding model's vectors are not of its space
     ├── IntegrityFailure            6  stored data contradicts itself
     │   └── NewerSchema             6  the database was written by a newer version
     └── Busy                        7  another process owns the data directory
@@ -59,9 +60,15 @@ class DependencyUnavailable(KnowledgeError):
 
 
 class ModelUnavailable(DependencyUnavailable):
-    """The local embedding model is missing or its files do not have the expected checksums."""
+    """An embedding model is missing, its files do not have the expected checksums, or it does not answer."""
 
     code = "model-unavailable"
+
+
+class WrongDimension(ModelUnavailable):
+    """An embedding model answered with vectors of another length than its space has; none of them is used."""
+
+    code = "wrong-dimension"
 
 
 class IntegrityFailure(KnowledgeError):

@@ -57,6 +57,23 @@ class ItemRejected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelTaught(Event):
+    """A run of learning asked a model: calls made and answered, their cost, and what became of the exchanges.
+
+    `unasked` counts the exchanges and pairs that were learned without an answer, `reasons` says why, comma-separated.
+    """
+
+    calls: int
+    answered: int
+    cost_nano: int
+    kept: int
+    dismissed: int
+    disbelieved: int
+    unasked: int
+    reasons: str
+
+
+@dataclass(frozen=True, slots=True)
 class SearchAnswered(Event):
     """A search was answered."""
 
@@ -73,6 +90,24 @@ class IndexRebuilt(Event):
 
     reason: str
     points: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceCovered(Event):
+    """How many of the entries that may be embedded have a vector in an embedding space, as just counted."""
+
+    space: str
+    dimension: int
+    embeddable: int
+    covered: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceBehind(Event):
+    """The index of the larger space could not follow, or what is new is not embedded there yet; nothing else waits."""
+
+    space: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +128,14 @@ class ModelCalled(Event):
 
 @dataclass(frozen=True, slots=True)
 class CacheConsulted(Event):
-    """A response cache was asked: `result` is l1, l2, stale, shared (another caller's flight), miss or bypass."""
+    """A cache was asked: `result` is l1, l2, stale, shared (another caller's flight), miss or bypass.
+
+    `saved_nano` is what the answer cost when it was made, in nano-dollars.
+    """
 
     operation: str
     result: str
+    saved_nano: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +186,46 @@ class SettlementFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class AuditFailed(Event):
-    """The audit row of a remote call could not be written."""
+class UpkeepRan(Event):
+    """A periodic job of a resident process ended: `outcome` is `done` or the code of the error that `reason` tells."""
 
-    provider: str
-    content_hash: str
+    job: str
+    outcome: str
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoticesCaptured(Event):
+    """What this many hook notices announced is stored, and the notices are gone from the spool."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRefused(Event):
+    """A hook named a transcript that it may not name."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureMeasured(Event):
+    """Exchanges in the watched transcripts against those captured, files behind, notices waiting, alarms raised."""
+
+    expected: int
+    captured: int
+    behind: int
+    spooled: int
+    alarms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureFailed(Event):
+    """A loop of the resident service (`capture`, `learn`, `watch`, `rescan`) failed and will try again."""
+
+    loop: str
     reason: str
 
 

@@ -100,6 +100,8 @@ class Verdict:
     exchange_id: str
     candidates: tuple[Candidate, ...] = ()
     reason: str = ""
+    plausibility: float | None = None
+    """Of a rejected exchange: the probability that there is knowledge in it all the same; None: the reason is final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +109,15 @@ class Episode:
     """One exchange to judge, with the exchanges around it in its session and the vectors of its own texts.
 
     `following` are the next exchanges (acceptance or correction shows there); `passages` are the exchange's passages
-    with their vectors, in the order of `retrieval` passages, whole exchange first.
+    with their vectors, in the order of `retrieval` passages, whole exchange first. `learned` are the items that were
+    learned from it when it was judged before.
     """
 
     exchange: Exchange
     preceding: tuple[Exchange, ...]
     following: tuple[Exchange, ...]
     passages: tuple[tuple[str, Vector], ...]
+    learned: tuple[KnowledgeItem, ...] = ()
 
 
 class Extractor(Protocol):

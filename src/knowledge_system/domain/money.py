@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from knowledge_system.domain.inference import Usage
 
 
+SENT = "sent"
+"""Outcome of an attempt's audit entry until it is settled: it may have left, and nobody has told how it ended."""
+
+
 class Tier(StrEnum):
     """How the budget stands: local first from 80 %, local only from 90 %, nothing paid from 100 %."""
 
@@ -26,7 +30,10 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The worst case of one attempt, to be reserved before its first byte is sent. Money in nano-dollars."""
+    """The worst case of one attempt, to be reserved before its first byte is sent. Money in nano-dollars.
+
+    `entry` is what the audit log will say of the attempt: it is written with the reservation or not at all.
+    """
 
     amount_nano: int
     provider: str
@@ -34,6 +41,7 @@ class Hold:
     operation: str
     project: str
     lease: timedelta
+    entry: AuditEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,8 @@ class Reservation:
     amount_nano: int
     month: str
     expires_at: datetime
+    entry: int = 0
+    """Number of the entry in the audit log; 0 where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +85,17 @@ class BudgetLedger(Protocol):
     """The hard limit. Shared by all processes; every method is one atomic step."""
 
     async def reserve(self, hold: Hold) -> Reservation:
-        """Set money aside. Raises BudgetExhausted when settled + reserved + new > any limit that applies."""
+        """Set money aside. Raises BudgetExhausted when settled + reserved + new > any limit that applies.
+
+        The hold's audit entry is written in the same step, at the worst case and with the outcome `SENT`.
+        """
         ...
 
-    async def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """Replace the reservation by the real cost, in the reservation's month; twice is once."""
+    async def settle(self, reservation: Reservation, settlement: Settlement) -> bool:
+        """Replace the reservation by the real cost, in the reservation's month, and complete its audit entry.
+
+        Twice is once. Return whether `crossed` should be asked: False, no tier was crossed.
+        """
         ...
 
     async def renew(self, reservation: Reservation, lease: timedelta) -> None:
@@ -95,7 +111,10 @@ class BudgetLedger(Protocol):
         ...
 
     async def change(self, action: str, key: str = "", amount_nano: int | None = None, actor: str = "") -> BudgetStatus:
-        """Apply `set-limit`, `freeze`, `unfreeze` or `recompute`; audited; return the effective state."""
+        """Apply `set-limit`, `freeze`, `unfreeze`, `offline`, `online` or `recompute`; audited.
+
+        Return the effective state, which holds for every process.
+        """
         ...
 
     async def crossed(self) -> Tier | None:
@@ -189,7 +208,7 @@ class AuditEntry:
 
 
 class AuditLog(Protocol):
-    """What left the machine and why; append-only."""
+    """What left the machine and why. Entries are only added; that of an attempt is completed once, when it ends."""
 
     async def record(self, entry: AuditEntry) -> None:
         """Append an entry."""

@@ -34,7 +34,7 @@ class SearchRequest:
     """A question with its filters. `threshold` None means the default calibrated for the model; 0 hides nothing.
 
     `as_of` answers as the system would have answered then: later knowledge is left out, items superseded since count
-    as current.
+    as current. `for_intent` is what the asker is about to do: items learned doing the same are a little preferred.
     """
 
     query: str
@@ -48,6 +48,7 @@ class SearchRequest:
     threshold: float | None = None
     limit: int = DEFAULT_LIMIT
     include_deprecated: bool = False
+    for_intent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from knowledge_system.domain.embedding import Vector
     from knowledge_system.domain.sessions import Exchange, RawExchange, Session
 
 
@@ -76,4 +77,56 @@ class Gatekeeper(Protocol):
 
     def scrub(self, text: str) -> tuple[str, Sensitivity]:
         """Redact a free text such as a search query and return it with its level."""
+        ...
+
+
+class Layer(StrEnum):
+    """Who decided the level of what a model call would show: the caller, or the layer that raised or cleared it.
+
+    `SIMILARITY_DOUBT` is near a sensitive topic, not near enough to be sure, and nobody cleared it: it counts as
+    sensitive. `FAILED` means that a layer could not judge, `UNREADABLE` that no layer can (an image).
+    """
+
+    CALLER = "caller"
+    PATH = "path"
+    PATTERN = "pattern"
+    TOPIC = "topic"
+    UNREADABLE = "unreadable"
+    SIMILARITY = "similarity"
+    SIMILARITY_DOUBT = "similarity-doubt"
+    LOCAL_MODEL = "local-model"
+    FAILED = "classifier-failed"
+    UNKNOWN_LEVEL = "unknown-level"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The level of a content and the layer that decided it; `about` names the topics where topics decided."""
+
+    level: Sensitivity
+    layer: str
+    about: str = ""
+
+
+class Classifier(Protocol):
+    """The layers that judge what a model call would show.
+
+    What they do not object to is `public`: the caller's level stands. Where they fail or are late, the content counts
+    as confidential.
+    """
+
+    async def classify(self, texts: Sequence[str], operation: str) -> Verdict:
+        """Return what paths, patterns and topics say of all `texts` together; a JSON text is read as a document."""
+        ...
+
+    async def examine(self, texts: Sequence[str], operation: str) -> Verdict:
+        """Return what the meaning of `texts` says: asked only where content would leave the machine otherwise."""
+        ...
+
+
+class Screen(Protocol):
+    """Judges stored texts by the vectors they have anyway."""
+
+    async def levels(self, vectors: Sequence[Sequence[Vector]]) -> list[Sensitivity | None]:
+        """Return for each text, by the vectors of its passages, the level they ask for; None: no objection."""
         ...

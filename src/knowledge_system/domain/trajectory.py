@@ -107,6 +107,10 @@ class Trajectories(Protocol):
         """Return the points of a session in the order of its exchanges."""
         ...
 
+    async def of(self, exchange_ids: Sequence[str]) -> dict[str, TrajectoryPoint]:
+        """Return the points of these exchanges, as far as there are any, by exchange id."""
+        ...
+
     async def latest(self, session_ids: Sequence[str]) -> dict[str, TrajectoryPoint]:
         """Return the last point of each session that has one."""
         ...

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from knowledge_system.domain.embedding import EmbeddingSpace, Vector
+    from knowledge_system.domain.embedding import Coverage, EmbeddingSpace, Vector
     from knowledge_system.domain.knowledge import Evidence, KnowledgeItem
-    from knowledge_system.domain.search import SearchLogEntry
+    from knowledge_system.domain.search import SearchLogEntry, SourceRef
+    from knowledge_system.domain.sensitivity import Sensitivity
     from knowledge_system.domain.sessions import Exchange, ReadWarning, Session, SourceState
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -55,6 +56,10 @@ class IngestLog(Protocol):
 
     async def placeholders(self, session_id: str) -> dict[str, dict[str, int]]:
         """Return the placeholder memory of a session, empty when it has none."""
+        ...
+
+    async def numbered(self, limit: int) -> frozenset[str] | None:
+        """Return the ids of the sessions whose placeholder memory is not empty; None when they exceed `limit`."""
         ...
 
     async def save(self, batch: IngestBatch) -> SavedExchanges:
@@ -129,6 +134,8 @@ class Learned:
     """
     versions: Mapping[str, str] = field(default_factory=dict)
     """Exchange id → content hash that was judged; an exchange that grew meanwhile stays to be learned."""
+    levels: Mapping[str, Sensitivity] = field(default_factory=dict)
+    """Exchange id → level that its meaning asks for: it and the items that rest on it rise to it, never fall."""
 
 
 class Items(Protocol):
@@ -143,7 +150,10 @@ class Items(Protocol):
         ...
 
     async def learn(self, learned: Learned) -> None:
-        """Store the outcome of learning: items, evidence, links, outbox entries, judged marks; atomically."""
+        """Store the outcome of learning: items, evidence, links, outbox entries, judged marks, levels; atomically.
+
+        An item that gains evidence has at least the strictest level of the exchanges it rests on.
+        """
         ...
 
     async def from_exchanges(self, exchange_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -152,6 +162,14 @@ class Items(Protocol):
 
     async def supersede(self, old: str, new: str, at: datetime) -> None:
         """Mark `old` as replaced by `new`. Raises NotFound, or UsageError when it would close a circle."""
+        ...
+
+    async def believe(self, identity: str, confidence: float) -> None:
+        """Give an item another confidence."""
+        ...
+
+    async def deprecate(self, identity: str, at: datetime) -> None:
+        """Let an active item no longer be found by default: it is not true any more, and nothing replaces it."""
         ...
 
     async def forget(self, ids: Sequence[str]) -> int:
@@ -182,6 +200,14 @@ class Vectors(Protocol):
         """Return the content hashes of the passages of each owner, whole first."""
         ...
 
+    async def coverage(self, space: EmbeddingSpace, owners: Sequence[str] | None = None) -> Coverage:
+        """Return how much of all living owners, or of those named, has its vector in `space`."""
+        ...
+
+    async def holds(self, space: EmbeddingSpace) -> bool:
+        """Tell whether any vector of `space` is stored."""
+        ...
+
     async def prune(self, space: EmbeddingSpace, keep_from: datetime) -> int:
         """Delete vectors of other spaces, and of texts that nothing refers to, last used before `keep_from`."""
         ...
@@ -194,7 +220,11 @@ class OutboxEntry:
     sequence: int
     owner_id: str
     stage: str
-    """`words`: not indexed at all yet; `vectors`: indexed by words, waits for embeddings."""
+    """`words`: not indexed at all yet; `vectors`: indexed by words, waits for embeddings.
+
+    Where a second space is in use: `remote`: its index has still to follow; `remote-vectors`: waits for embeddings that
+    cost money.
+    """
 
 
 class Outbox(Protocol):
@@ -233,11 +263,26 @@ class Totals:
     last_exchange_at: datetime | None
 
 
-class Ledger(Protocol):
-    """The rest: search log, events, totals, checks."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search shows of owners: living rows, and where the exchanges stand that the items among them rest on."""
 
-    async def log_search(self, entry: SearchLogEntry) -> None:
-        """Append to the search log."""
+    rows: Mapping[str, KnowledgeItem | Exchange]
+    places: Mapping[str, SourceRef]
+
+
+class Ledger(Protocol):
+    """The rest: what a search reads and logs, events, totals, checks."""
+
+    async def found(self, owners: Sequence[str]) -> Found:
+        """Return the living rows of `owners`, exchanges without their tool calls, all of one moment.
+
+        The one read of a search; everything else that is read by id comes from `Exchanges` and `Items`.
+        """
+        ...
+
+    async def log_search(self, *entries: SearchLogEntry) -> None:
+        """Append to the search log, in one transaction."""
         ...
 
     async def record_event(self, kind: str, payload: Mapping[str, str | int | float]) -> None:

@@ -1,4 +1,4 @@
-"""What left the machine and why, in SQL: appended to, read in pages, never changed."""
+"""What left the machine and why, in SQL: appended to, read in pages. The entry of a call is completed by the ledger."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 _FIELDS = [column for column in audit_log.c.keys() if column != "id"]  # noqa: SIM118 -- a collection of columns
 
 
+def fields_of(entry: AuditEntry) -> dict[str, Any]:
+    """Return an entry as the table names its columns."""
+    return {name: getattr(entry, name) for name in _FIELDS}
+
+
 def append(connection: Connection, entry: AuditEntry) -> None:
     """Append an entry as part of the transaction that does what the entry tells."""
-    connection.execute(insert(audit_log), {name: getattr(entry, name) for name in _FIELDS})
+    connection.execute(insert(audit_log), fields_of(entry))
 
 
 class SqlAuditLog(SqlPort):
@@ -30,7 +35,7 @@ class SqlAuditLog(SqlPort):
     @uninterrupted
     async def record(self, entry: AuditEntry) -> None:
         """Append an entry."""
-        await self._connections.change(lambda connection: append(connection, entry))
+        await self._connections.decide(lambda connection: append(connection, entry))
 
     @uninterrupted
     async def entries(self, limit: int, before: str | None = None) -> tuple[list[AuditEntry], str | None]:

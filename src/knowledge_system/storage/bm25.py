@@ -33,7 +33,7 @@ LONGEST_TERM: Final = 64
 """Longer tokens (hashes, base64, minified code) are nothing anybody types."""
 
 _COMPOUND = re.compile(r"\w+(?:\+\+|#(?!\w))?(?:(?:::|->|[./:\\@#+-])\w+)*")
-_CONTRACTION = re.compile(r"(?<=\w)['\u2019](?:s|t|re|ve|ll|d|m)\b", re.IGNORECASE)
+_CONTRACTION = re.compile(r"['\u2019](?<=\w.)(?:s|t|re|ve|ll|d|m)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:\+\+|#(?!\w))?")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+")
@@ -52,15 +52,17 @@ def tokens(text: str) -> Iterator[str]:
     English words are stemmed; identifiers, paths and dotted names come whole and in parts; numbers and error codes stay
     as they are; Chinese, Japanese and Korean come as pairs of characters.
     """
-    folded = _CONTRACTION.sub("", unicodedata.normalize("NFKC", text))
-    for match in _COMPOUND.finditer(folded):
-        yield from _terms(match.group())
+    for compound in _compounds(text):
+        yield from _terms(compound)
 
 
 def document_vector(text: str) -> tuple[list[int], list[float]]:
     """Return the term ids and BM25 weights of a document, without IDF; both empty for a text without terms."""
-    counts = Counter(map(term_id, tokens(text)))
-    norm = SATURATION * (1 - LENGTH_NORMALISATION + LENGTH_NORMALISATION * counts.total() / AVERAGE_LENGTH)
+    counts: dict[int, int] = {}
+    for compound, times in Counter(_compounds(text)).items():
+        for term in _term_ids(compound):
+            counts[term] = counts.get(term, 0) + times
+    norm = SATURATION * (1 - LENGTH_NORMALISATION + LENGTH_NORMALISATION * sum(counts.values()) / AVERAGE_LENGTH)
     return list(counts), [count * (SATURATION + 1) / (count + norm) for count in counts.values()]
 
 
@@ -70,6 +72,10 @@ def query_vector(text: str) -> tuple[list[int], list[float]]:
     return terms, [1.0] * len(terms)
 
 
+def _compounds(text: str) -> list[str]:
+    return _COMPOUND.findall(_CONTRACTION.sub("", unicodedata.normalize("NFKC", text)))
+
+
 @lru_cache(maxsize=65_536)
 def term_id(term: str) -> int:
     """Return the 32-bit id of a term; stable across processes, machines and versions."""
@@ -77,14 +83,25 @@ def term_id(term: str) -> int:
 
 
 @lru_cache(maxsize=65_536)
+def _term_ids(compound: str) -> tuple[int, ...]:
+    return tuple(map(term_id, _terms(compound)))
+
+
 def _terms(compound: str) -> tuple[str, ...]:
-    if _CJK.search(compound):
+    if compound.isascii():
+        if compound.isalpha() and compound.islower():
+            return _kept([_stem(compound)])
+    elif _CJK.search(compound):
         return tuple(_cjk_terms(compound))
     words = _WORD.findall(compound)
     found = [compound.lower()] if len(words) > 1 else []
     for word in words:
         found.extend(_word_terms(word))
-    return tuple(term for term in found if len(term) <= LONGEST_TERM and term not in _STOP)
+    return _kept(found)
+
+
+def _kept(found: list[str]) -> tuple[str, ...]:
+    return tuple([term for term in found if len(term) <= LONGEST_TERM and term not in _STOP])
 
 
 def _word_terms(word: str) -> list[str]:

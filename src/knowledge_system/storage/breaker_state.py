@@ -1,11 +1,14 @@
 """Circuit breakers in SQL: one row per provider for all processes, kept over restarts.
 
-A closed breaker costs a read; only failures, changes of phase and trials are written. Every change of phase begins a
-new generation, and reports on permits of an earlier one change nothing.
+Only failures, changes of phase and trials are written. A breaker that was read closed and without failures is believed
+for `BELIEVED` seconds: what another process finds out takes effect here that much later, what this one does at once.
+Every change of phase begins a new generation, and reports on permits of an earlier one change nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ from knowledge_system.storage.engine_schema import breaker_permits, breaker_stat
 from knowledge_system.storage.port import SqlPort, uninterrupted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from sqlalchemy import Connection, Row
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 TRIAL_LEASE = timedelta(minutes=2)
 """After this a trial whose owner said nothing counts as returned: longer than any provider's usual timeout."""
 
+BELIEVED = 0.1
+"""Seconds for which a sound breaker is not read again: a tenth of what an operator would notice (T23 allows one)."""
+
 _LONGEST_WAIT = 86_400.0
 """Seconds up to which a Retry-After is believed: daily quotas end within a day, more is a mistake."""
 
@@ -42,24 +49,36 @@ class SqlBreakers(SqlPort):
     def __init__(self, connections: Connections, clock: Clock, trial_lease: timedelta = TRIAL_LEASE) -> None:
         super().__init__(connections, clock)
         self._lease = trial_lease
+        self._sound: dict[str, tuple[float, int]] = {}
+        self._changes = 0
+        self._reading: dict[tuple[str, int], asyncio.Task[Row[Any] | None]] = {}
 
-    @uninterrupted
     async def admit(self, provider: str, rule: BreakerRule) -> Permit:
         """Give leave for one attempt. Raises BreakerOpen while open, or when all trials of a half-open one are out."""
-        now = self._now()
-        row = await self._connections.look(lambda connection: _row(connection, provider, now))
+        generation = self._believed(provider)
+        if generation is not None:
+            return Permit(provider, uuid.uuid4().hex, trial=False, generation=generation)
+        return await self._asked(provider, rule)
+
+    @uninterrupted
+    async def _asked(self, provider: str, rule: BreakerRule) -> Permit:
+        row = await self._read(provider)
         if row is not None:
             if row.phase == BreakerPhase.CLOSED:
                 return _permit(row, trial=False)
-            _must_be_due(row, rule, now)
-        return await self._connections.change(lambda connection: self._admit(connection, provider, rule))
+            _must_be_due(row, rule, self._now())
+        return await self._connections.decide(lambda connection: self._admit(connection, provider, rule))
 
-    @uninterrupted
     async def succeeded(self, permit: Permit, rule: BreakerRule) -> None:
         """Forget the failures; a trial's success closes the breaker."""
         del rule
+        if permit.trial or self._believed(permit.provider) != permit.generation:
+            await self._forget_failures(permit)
+
+    @uninterrupted
+    async def _forget_failures(self, permit: Permit) -> None:
         now = self._now()
-        row = await self._connections.look(lambda connection: _row(connection, permit.provider, now))
+        row = await self._read(permit.provider)
         if row is None or row.generation != permit.generation or not (permit.trial or row.failures):
             return
 
@@ -68,7 +87,7 @@ class SqlBreakers(SqlPort):
             if row is not None and row.generation == permit.generation:
                 self._set(connection, row, BreakerPhase.CLOSED if permit.trial else None, failures=0)
 
-        await self._connections.change(apply)
+        await self._connections.decide(apply)
 
     @uninterrupted
     async def failed(self, permit: Permit, rule: BreakerRule, reason: str, retry_after: float | None = None) -> None:
@@ -91,7 +110,7 @@ class SqlBreakers(SqlPort):
             else:
                 self._set(connection, row, **values)
 
-        await self._connections.change(apply)
+        await self._changed(permit.provider, apply)
 
     @uninterrupted
     async def returned(self, permit: Permit) -> None:
@@ -100,7 +119,7 @@ class SqlBreakers(SqlPort):
             return
         columns = breaker_permits.c
         gone = delete(breaker_permits).where(columns.provider == permit.provider, columns.id == permit.id)
-        await self._connections.change(lambda connection: connection.execute(gone))
+        await self._connections.decide(lambda connection: connection.execute(gone))
 
     @uninterrupted
     async def status(self) -> list[BreakerStatus]:
@@ -125,10 +144,40 @@ class SqlBreakers(SqlPort):
                 connection, AuditEntry(at=now, kind="breaker-reset", provider=provider, outcome="closed", actor=actor)
             )
 
-        await self._connections.change(apply)
+        await self._changed(provider, apply)
 
     def _now(self) -> datetime:
         return to_utc(self._clock.now())
+
+    async def _read(self, provider: str) -> Row[Any] | None:
+        """Return the row of a provider; who asks while it is being read gets what is read."""
+        key = (provider, self._changes)
+        reading = self._reading.get(key)
+        if reading is None:
+            reading = self._reading[key] = asyncio.ensure_future(self._look(*key))
+            reading.add_done_callback(lambda _: self._reading.pop(key))
+        return await asyncio.shield(reading)
+
+    async def _look(self, provider: str, changes: int) -> Row[Any] | None:
+        """Read a row; one that is sound is believed for a moment, unless this process changed it meanwhile."""
+        now = self._now()
+        row = await self._connections.look(lambda connection: _row(connection, provider, now))
+        if row is not None and row.phase == BreakerPhase.CLOSED and not row.failures and changes == self._changes:
+            self._sound[provider] = time.monotonic(), row.generation
+        return row
+
+    def _believed(self, provider: str) -> int | None:
+        """Return the generation of a breaker that was sound a moment ago."""
+        read, generation = self._sound.get(provider, (-BELIEVED, 0))
+        return generation if time.monotonic() - read < BELIEVED else None
+
+    async def _changed(self, provider: str, work: Callable[[Connection], None]) -> None:
+        """Change a breaker; whatever was read of it before the change is done is not believed after."""
+        try:
+            await self._connections.decide(work)
+        finally:
+            self._changes += 1
+            self._sound.pop(provider, None)
 
     def _admit(self, connection: Connection, provider: str, rule: BreakerRule) -> Permit:
         """Decide on what stands now that it is our turn to write."""

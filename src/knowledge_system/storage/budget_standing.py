@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from knowledge_system.domain.money import BudgetStatus, Tier
@@ -71,12 +72,35 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """Sums that are known, and the number of the setting since which they are: an order to recompute is a setting."""
+
+    epoch: int
+    sums: Sums
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """The tier in force and the one somebody was told last."""
 
     month: str = ""
     tier: Tier = Tier.NORMAL
     told: Tier = Tier.NORMAL
+    row: int = 0
+    """Its number in the table; a higher one is newer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """What may be set aside without another look: while no setting or tier is newer, and the sum stays in between."""
+
+    month: str
+    settings: int
+    tier: int
+    sums: Sums
+    low: int
+    high: int
+    limits: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +112,8 @@ class Standing:
     sums: Sums
     settings: Mapping[str, int | None] = field(default_factory=dict)
     recorded: Told = field(default_factory=Told)
+    newest: int = 0
+    """The number of the newest setting."""
 
     @property
     def limit(self) -> int:
@@ -115,6 +141,22 @@ class Standing:
         current = None if fresh or self.recorded.month != self.month else self.recorded.tier
         return self.rules.tier(self.limit, self.sums.taken + added, current)
 
+    @property
+    def calm(self) -> bool:
+        """Tell whether the tier is the one on record, and the one told."""
+        return self.tier() is self.recorded.tier is self.recorded.told
+
+    def leave(self) -> Leave | None:
+        """Return between which sums nothing but a hold would have to be written; None where there are none."""
+        recorded = self.recorded
+        ours = recorded.month == self.month
+        if self.frozen or not (ours or recorded.tier is Tier.NORMAL):
+            return None
+        between = _band(self.rules, self.limit, recorded.tier, ours=ours)
+        if between is None:
+            return None
+        return Leave(self.month, self.newest, recorded.row, self.sums, *between, self.limits())
+
     def status(self, sums: Sums, month: str, tier: Tier) -> BudgetStatus:
         """Return the sums of a month with the tier and switches of now."""
         return BudgetStatus(
@@ -130,6 +172,29 @@ class Standing:
         )
 
 
+@lru_cache(maxsize=64)
+def _band(rules: BudgetRules, limit: int, tier: Tier, *, ours: bool) -> tuple[int, int] | None:
+    """Return the lowest and the highest sum up to `limit` at which `tier` stays in force; None where there is none.
+
+    Tiers only rise with the sum, so both ends are found by halving. `ours`: the tier was entered in this month.
+    """
+    rank = _ORDER.index(tier)
+
+    def first(least: int) -> int:
+        """Return the lowest sum whose tier is at least number `least`, `limit + 1` where there is none."""
+        low, high = 0, limit + 1
+        while low < high:
+            middle = (low + high) // 2
+            if _ORDER.index(rules.tier(limit, middle, tier if ours else None)) >= least:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    low, high = first(rank), first(rank + 1) - 1
+    return (low, high) if low <= high else None
+
+
 class StandingReader:
     """Reads standings. Remembers sums over settled rows, which never change: only newer ones are added each time.
 
@@ -139,42 +204,48 @@ class StandingReader:
 
     def __init__(self, rules: BudgetRules) -> None:
         self._rules = rules
-        self._known: dict[tuple[str, str, str], Sums] = {}
+        self._known: dict[tuple[int, str, str, str], Sums] = {}
         self._epoch = 0
 
     def read(self, connection: Connection, month: str) -> Standing:
         """Return how the budget stands in `month`."""
-        known = self._known.get((month, "", ""), Sums())
-        rows = connection.execute(STANDING, {"month": month, "after": known.after}).all()
+        basis = self.basis(month)
+        rows = connection.execute(STANDING, {"month": month, "after": basis.sums.after}).all()
+        return self.judged(month, basis, rows) or self.read(connection, month)
+
+    def basis(self, month: str, kind: str = "", name: str = "") -> Basis:
+        """Return what is known of the settled rows of a month, all of it or of one `project` or `operation`."""
+        epoch = self._epoch  # once: another thread may be reading too
+        return Basis(epoch, self._known.get((epoch, month, kind, name), Sums()))
+
+    def judged(self, month: str, basis: Basis, rows: Sequence[Sequence[Any]]) -> Standing | None:
+        """Return the standing that the rows of `STANDING` after `basis` tell; None when all has to be read again."""
         settings = {row[1]: int(row[4]) if row[5] else None for row in rows if row[0] == "setting"}
+        newest = max((int(row[6]) for row in rows if row[0] == "setting"), default=0)
         epoch = next((int(row[6]) for row in rows if row[1] == RECOMPUTED), 0)
-        if epoch != self._epoch:
+        if epoch != basis.epoch:
             self._epoch = epoch
-            self._known = {}
-            return self.read(connection, month)
-        told = next((Told(row[1], Tier(row[2]), Tier(row[3])) for row in rows if row[0] == "tier"), Told())
-        return Standing(self._rules, month, self._added((month, "", ""), known, rows), settings, told)
+            return None
+        told = next((Told(row[1], Tier(row[2]), Tier(row[3]), int(row[6])) for row in rows if row[0] == "tier"), Told())
+        sums = self._added((epoch, month, "", ""), basis.sums, rows)
+        return Standing(self._rules, month, sums, settings, told, newest)
 
     def sums(self, connection: Connection, month: str, kind: str = "", name: str = "") -> Sums:
         """Return the sums of a month, all of it or of one `project` or `operation`."""
-        key = (month, kind, name)
-        known = self._known.get(key, Sums())
-        values = {"month": month, "after": known.after} | ({"name": name} if kind else {})
-        return self._added(key, known, connection.execute(SCOPE_SUMS[kind], values).all())
+        basis = self.basis(month, kind, name)
+        values = {"month": month, "after": basis.sums.after} | ({"name": name} if kind else {})
+        rows = connection.execute(SCOPE_SUMS[kind], values).all()
+        return self._added((basis.epoch, month, kind, name), basis.sums, rows)
 
-    def _added(self, key: tuple[str, str, str], known: Sums, rows: Iterable[Sequence[Any]]) -> Sums:
-        sums = known
+    def _added(self, key: tuple[int, str, str, str], known: Sums, rows: Iterable[Sequence[Any]]) -> Sums:
+        after, settled, unmeasured, held, charged = known.after, known.settled, known.unmeasured, 0, 0
         for row in rows:
-            first, second, third = (int(number) for number in row[4:])
-            if row[0] == "settled" and third:
-                sums = replace(sums, after=third, settled=sums.settled + first, unmeasured=sums.unmeasured + second)
+            if row[0] == "settled" and row[6]:
+                after, settled, unmeasured = int(row[6]), settled + int(row[4]), unmeasured + int(row[5])
             elif row[0] == "open":
-                sums = replace(sums, held=first, charged=second)
-        if sums.after != known.after:
-            self._remember(key, sums)
-        return sums
-
-    def _remember(self, key: tuple[str, str, str], sums: Sums) -> None:
-        if len(self._known) >= _MOST_MEMORIES:
-            self._known = {}
-        self._known[key] = replace(sums, held=0, charged=0)
+                held, charged = int(row[4]), int(row[5])
+        if after != known.after:
+            if len(self._known) >= _MOST_MEMORIES:
+                self._known = {}
+            self._known[key] = Sums(after, settled, unmeasured)
+        return Sums(after, settled, unmeasured, held, charged)

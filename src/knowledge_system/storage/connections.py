@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
 from sqlalchemy import create_engine, event, make_url, text
@@ -17,6 +17,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from knowledge_system.domain.errors import UsageError
 from knowledge_system.storage.failures import translated
+from knowledge_system.storage.scripts import PostgresScripts, SqliteScripts, take_turn
+from knowledge_system.storage.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,13 +27,18 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from knowledge_system.storage.scripts import Rows, Runner, Script
+
 Result = TypeVar("Result")
 
 BUSY_MS = 5000
 """How long a writer waits for another process (operations guide, SQLite settings)."""
 READERS = 4
 WRITE_LOCK = 0x6B6E6F776C65  # "knowle": the advisory lock of all writers on a PostgreSQL server
+ENGINE_LOCK = WRITE_LOCK + 1
+"""As `WRITE_LOCK`, for the shared state of model calls: a long write of knowledge does not hold up a call."""
 _TAKE_TURN = text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+_TAKE_ENGINE_TURN = text(f"SELECT pg_advisory_xact_lock({ENGINE_LOCK})")
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _SERVER: dict[str, Any] = {
@@ -48,6 +55,8 @@ _PRAGMAS = (
     "PRAGMA cache_size = -32000",
     "PRAGMA journal_size_limit = 67108864",
 )
+_NO_WAIT = "PRAGMA busy_timeout = 0"
+"""For connections that wait for their turn themselves: `scripts.take_turn`."""
 
 
 def file_url(path: Path) -> str:
@@ -92,9 +101,11 @@ class Connections:
         self._turn = asyncio.Lock()
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False) if self.sqlite else self._writer
-        self._glances = self._thread_engine(write=False)
+        self._glances = self._thread_engine(write=False, size=READERS)
         self._changes = self._thread_engine(write=True)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self._turns = Turns(self._runner(), self.place)
+        self._decisions = self._thread_engine(write=True)
         self.written = False
         self.running: set[asyncio.Future[Any]] = set()
 
@@ -150,6 +161,26 @@ class Connections:
             self.written = True
         return result
 
+    async def decide(self, work: Callable[[Connection], Result]) -> Result:
+        """Run a decision about the shared state of model calls: a short write, in turn with `script` everywhere.
+
+        It runs to its end although its caller is cancelled.
+        """
+
+        def run() -> Result:
+            with translated(self.place), self._decisions.begin() as connection:
+                if not self.sqlite:
+                    connection.execute(_TAKE_ENGINE_TURN)
+                return work(connection)
+
+        self.written = True
+        return await self._turns.decide(run)
+
+    async def script(self, script: Script) -> Rows:
+        """Run a fixed sequence of statements about the same state in one go; it runs to its end as `decide` does."""
+        self.written = True
+        return await self._turns.script(script)
+
     async def checkpoint(self) -> None:
         """Fold the write-ahead log into the database and empty it: it still has the pages as they were before."""
         if not self.sqlite:
@@ -161,6 +192,7 @@ class Connections:
     async def close(self) -> None:
         """Wait for what is running, leave fresh statistics for the planner, and close every connection."""
         await asyncio.gather(*self.running, return_exceptions=True)
+        await self._turns.close()
         if self.written and self.sqlite:
             async with self._turn:
                 with contextlib.suppress(SQLAlchemyError, sqlite3.Error):  # statistics are a favour, not a duty
@@ -168,8 +200,8 @@ class Connections:
         await self._writer.dispose()
         await self._readers.dispose()
         self._threads.shutdown()
-        self._glances.dispose()
-        self._changes.dispose()
+        for engine in (self._glances, self._changes, self._decisions):
+            engine.dispose()
 
     async def _pragmas(self, *statements: str) -> None:
         """Run statements outside a transaction."""
@@ -179,23 +211,47 @@ class Connections:
             for statement in statements:
                 await driver.execute_fetchall(statement)
 
-    def _thread_engine(self, *, write: bool) -> Engine:
-        """Return the engine of `look` or `change`: a driver that blocks, in threads of our own."""
-        size = 1 if write else READERS
+    def _runner(self) -> Runner:
+        """Return what runs scripts."""
+        if self.sqlite:
+            return SqliteScripts(self._raw, BUSY_MS / 1000)
+        return PostgresScripts(self.url, _SERVER["connect_args"], ENGINE_LOCK)
+
+    def _raw(self) -> sqlite3.Connection:
+        """Return a connection of the driver that writes."""
+        connection = sqlite3.connect(self.url.database or "", check_same_thread=False)
+        prepare_sqlite(connection, write=True)
+        connection.execute(_NO_WAIT)
+        return connection
+
+    def _thread_engine(self, *, write: bool, size: int = 1) -> Engine:
+        """Return the engine of `look`, `change` or `decide`: a driver that blocks, in threads of our own."""
         if not self.sqlite:
             return create_engine(self.url, pool_size=size, max_overflow=0, **_SERVER)
         url = self.url.set(drivername="sqlite+pysqlite")
         engine = create_engine(
-            url, poolclass=QueuePool, pool_size=size, max_overflow=0, connect_args={"check_same_thread": False}
+            url,
+            poolclass=QueuePool,
+            pool_size=size,
+            max_overflow=0,
+            pool_use_lifo=True,  # the connection used last has the pages and statements used last
+            connect_args={"check_same_thread": False},
         )
-        begin = "BEGIN IMMEDIATE" if write else "BEGIN"
 
         def connected(connection: Any, record: object) -> None:
             del record
             prepare_sqlite(connection, write=write)
+            if write:
+                connection.execute(_NO_WAIT)
+
+        def begun(connection: Connection) -> None:
+            if write:
+                take_turn(cast("sqlite3.Connection", connection.connection.driver_connection), BUSY_MS / 1000)
+            else:
+                connection.exec_driver_sql("BEGIN")
 
         event.listen(engine, "connect", connected)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        event.listen(engine, "begin", begun)
         return engine
 
     def _engine(self, *, write: bool) -> AsyncEngine:

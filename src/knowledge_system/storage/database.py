@@ -12,19 +12,27 @@ from knowledge_system.domain.truth import Truth
 from knowledge_system.storage.audit_log import SqlAuditLog
 from knowledge_system.storage.breaker_state import SqlBreakers
 from knowledge_system.storage.budget_ledger import SqlBudgetLedger
+from knowledge_system.storage.cache_state import SqlCacheBook, SqlGeneration
 from knowledge_system.storage.connections import Connections, parse_url
 from knowledge_system.storage.exchanges import SqlExchanges
 from knowledge_system.storage.ingest import SqlIngestLog
+from knowledge_system.storage.injections import SqlFeedback, SqlInjections
 from knowledge_system.storage.items import SqlItems
 from knowledge_system.storage.ledger import SqlLedger
 from knowledge_system.storage.outbox import SqlOutbox
+from knowledge_system.storage.questions import SqlQuestions
 from knowledge_system.storage.schema import instance
+from knowledge_system.storage.trajectories import SqlTrajectories
 from knowledge_system.storage.upgrade import bring_to_head
 from knowledge_system.storage.vectors import SqlVectors
 
 if TYPE_CHECKING:
+    from knowledge_system.domain.caching import CacheBook, Questions
     from knowledge_system.domain.clock import Clock
+    from knowledge_system.domain.feedback import FeedbackLog
+    from knowledge_system.domain.injection import Injections
     from knowledge_system.domain.money import AuditLog, Breakers, BudgetLedger
+    from knowledge_system.domain.trajectory import Trajectories
     from knowledge_system.storage.budget_standing import BudgetRules
 
 
@@ -35,6 +43,24 @@ class EngineState:
     ledger: BudgetLedger
     breakers: Breakers
     audit: AuditLog
+
+
+@dataclass(frozen=True, slots=True)
+class CacheState:
+    """What all processes that cache share."""
+
+    generation: SqlGeneration
+    book: CacheBook
+    questions: Questions
+
+
+@dataclass(frozen=True, slots=True)
+class PathState:
+    """What happens around knowledge: where sessions stand, what they were shown, what was said about it."""
+
+    trajectories: Trajectories
+    injections: Injections
+    feedback: FeedbackLog
 
 
 class Database:
@@ -72,6 +98,16 @@ class Database:
         """Return the engine's shared state. Without `rules` nothing may be spent until somebody sets a limit."""
         parts = (self.connections, self._clock)
         return EngineState(SqlBudgetLedger(*parts, rules), SqlBreakers(*parts), SqlAuditLog(*parts))
+
+    def cache_state(self) -> CacheState:
+        """Return what processes share about their caches."""
+        parts = (self.connections, self._clock)
+        return CacheState(SqlGeneration(*parts), SqlCacheBook(*parts), SqlQuestions(*parts))
+
+    def path_state(self) -> PathState:
+        """Return trajectories, injections and feedback."""
+        parts = (self.connections, self._clock)
+        return PathState(SqlTrajectories(*parts), SqlInjections(*parts), SqlFeedback(*parts))
 
     async def instance_id(self) -> str:
         """Return the random identity this database got when it was created; copies share it."""

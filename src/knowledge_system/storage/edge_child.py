@@ -10,10 +10,8 @@ output is a JSON object. It dies with its parent. Commands:
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -24,17 +22,14 @@ from knowledge_system.storage import index_manifest
 from knowledge_system.storage.edge_engine import Shard
 from knowledge_system.storage.edge_inspect import canary, check_contents
 from knowledge_system.storage.edge_presets import preset_for
+from knowledge_system.storage.parentage import die_with
 
-_PR_SET_PDEATHSIG = 1
 _NICENESS = 10
 
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent ends; watch standard input too, which the parent holds."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+    die_with(parent)
     threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
 
 

@@ -19,6 +19,7 @@ from knowledge_system.storage.engine_schema import (
     budget_reservations,
     budget_settings,
     budget_tiers,
+    cache_generation,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _name(value: str) -> ColumnElement[Any]:
 
 
 def _sum(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    return func.coalesce(func.sum(column), 0)
+    return func.coalesce(func.sum(column), _ZERO)
 
 
 def _within(scope: str) -> list[ColumnElement[bool]]:
@@ -54,7 +55,7 @@ def settled_sums(scope: str = "") -> Select[Any]:
     numbers = (
         _sum(_R.cost_nano),
         _sum(case((_R.measured == _ZERO, _R.cost_nano), else_=_ZERO)),
-        func.coalesce(func.max(_R.settled_sequence), 0),
+        func.coalesce(func.max(_R.settled_sequence), _ZERO),
     )
     where = (_R.month == bindparam("month", type_=_R.month.type), _R.settled_sequence > bindparam("after"))
     return select(*columns, *numbers).where(*where, *_within(scope))
@@ -75,18 +76,18 @@ def _settings_arm() -> Select[Any]:
     """Return the settings in force: kind, name, two texts, amount, 1 when there is one, the row's number."""
     columns = budget_settings.c
     given = case((columns.amount.is_(None), _ZERO), else_=literal_column("1"))
-    numbers = (func.coalesce(columns.amount, 0), given, columns.id)
+    numbers = (func.coalesce(columns.amount, _ZERO), given, columns.id)
     # the comparison with the empty name lets the index be searched instead of scanned
     where = columns.replaced_at.is_(None), columns.name >= _EMPTY
     return select(_name("setting"), columns.name, _EMPTY, _EMPTY, *numbers).where(*where)
 
 
 def _tier_arm() -> Select[Any]:
-    """Return the tier in force: kind, month, tier, tier told last."""
+    """Return the tier in force: kind, month, tier, tier told last, two zeros, the row's number."""
     columns = budget_tiers.c
     last = select(func.max(columns.id)).scalar_subquery()
     names = (_name("tier"), columns.month, columns.tier, columns.told)
-    return select(*names, _ZERO, _ZERO, _ZERO).where(columns.id == last)
+    return select(*names, _ZERO, _ZERO, columns.id).where(columns.id == last)
 
 
 def standing() -> CompoundSelect[Any]:
@@ -140,6 +141,9 @@ def audit_page(position: int, limit: int) -> Select[Any]:
     return select(audit_log).where(audit_log.c.id < position).order_by(audit_log.c.id.desc()).limit(limit + 1)
 
 
+CACHE_GENERATION = select(cache_generation.c.number).where(cache_generation.c.id == 1)
+"""The number that is part of every key of the caches; each process asks for it at most once a second."""
+
 _MOMENT = datetime(2026, 5, 1, tzinfo=UTC)
 
 
@@ -155,5 +159,6 @@ ENGINE_HOT_QUERIES: dict[str, Callable[[], Executable]] = {
     "breaker of a provider": lambda: _with(BREAKER, provider="groq", now=_MOMENT),
     "newest audit entries": lambda: audit_page(LAST_AUDIT, 50),
     "older audit entries": lambda: audit_page(7, 50),
+    "generation of the caches": lambda: CACHE_GENERATION,
 }
 """As `hot_queries.HOT_QUERIES`: no scan of a table, no sort."""

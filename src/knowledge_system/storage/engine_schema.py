@@ -112,3 +112,46 @@ audit_log = Table(
     PrimaryKeyConstraint("id", name="pk_audit_log"),
     sqlite_autoincrement=True,  # a number is never used twice: pages go by it
 )
+
+cache_generation = Table(
+    "cache_generation",
+    metadata,
+    Column("id", Integer, nullable=False, autoincrement=False),  # one row: 1, from the first advance on
+    Column("number", BigInteger, nullable=False),
+    Column("advanced_at", StoredTime, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_cache_generation"),
+)
+
+cache_requests = Table(
+    "cache_requests",
+    metadata,
+    Column("day", StoredText, nullable=False),  # 2026-05-31, UTC
+    Column("operation", StoredText, nullable=False),
+    Column("result", StoredText, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("saved_nano", BigInteger, nullable=False),
+    PrimaryKeyConstraint("day", "operation", "result", name="pk_cache_requests"),
+    sqlite_with_rowid=False,
+)
+
+cache_holdings = Table(
+    "cache_holdings",
+    metadata,
+    Column("process", StoredText, nullable=False),
+    Column("entries", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("seen_at", StoredTime, nullable=False),
+    PrimaryKeyConstraint("process", name="pk_cache_holdings"),
+    sqlite_with_rowid=False,
+)
+
+kept_questions = Table(
+    "kept_questions",
+    metadata,
+    Column("space", StoredText, nullable=False),
+    Column("content_hash", StoredText, nullable=False),  # the vector is in knowledge_vectors, as all are
+    Column("kept_at", StoredTime, nullable=False),
+    PrimaryKeyConstraint("space", "content_hash", name="pk_kept_questions"),
+    Index("idx_kept_questions_newest", "space", "kept_at", "content_hash"),
+    sqlite_with_rowid=False,
+)

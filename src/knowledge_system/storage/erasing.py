@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 from knowledge_system.domain.knowledge import ItemStatus
 from knowledge_system.domain.sessions import normalised
 from knowledge_system.storage.outbox import announce
+from knowledge_system.storage.path_schema import feedback, trajectory
 from knowledge_system.storage.schema import (
     evidence,
     exchanges,
@@ -42,14 +43,26 @@ async def erase_exchanges(connection: AsyncConnection, ids: Collection[str], now
     touched = await present_items(connection, living)
     await erase(connection, evidence.c.exchange_id, living)
     ended, quoting = await _session_traces(connection, living)
+    await drop_paths(connection, living)
     await erase(connection, exchanges.c.id, living)
     await _erase_sessions(connection, ended, quoting, now)
     await bury(connection, "exchange", sorted(living), now)
     left = await recount(connection, touched, now)
     await erase_items(connection, touched - left, now)
     await drop_passages(connection, living)
-    await announce(connection, [*sorted(living), *sorted(left)])
+    await connection.run_sync(announce, [*sorted(living), *sorted(left)])
     return len(living)
+
+
+async def drop_paths(connection: AsyncConnection, ids: Collection[str]) -> None:
+    """Erase the trajectories of the sessions of exchanges, to be made again: later points quote earlier prompts."""
+    column = exchanges.c.session_id
+    sessions_of: set[str] = set()
+    for part in chunks(ids):
+        sessions_of.update(await connection.scalars(select(column).where(exchanges.c.id.in_(part)).distinct()))
+    await erase(connection, trajectory.c.session_id, sessions_of)
+    for part in chunks(sessions_of):
+        await connection.execute(update(exchanges).where(column.in_(part)).values(tracked_at=None))
 
 
 async def erase_items(
@@ -65,13 +78,14 @@ async def erase_items(
         return 0
     orphans = await _relink(connection, living, now, revive=revive)
     await erase(connection, evidence.c.item_id, living)
+    await erase(connection, feedback.c.item_id, living)
     await erase(connection, links.c.source_id, living)
     await erase(connection, links.c.target_id, living)
     await erase(connection, knowledge_items.c.id, living)
     if tombstone:
         await bury(connection, "item", sorted(living), now)
     await drop_passages(connection, living)
-    await announce(connection, [*sorted(living), *sorted(orphans - living)])
+    await connection.run_sync(announce, [*sorted(living), *sorted(orphans - living)])
     return len(living)
 
 

@@ -52,8 +52,9 @@ class SqlExchanges(SqlPort):
                 return [], []
             sides: list[list[Exchange]] = []
             for limit, following in ((before, False), (after, True)):
-                statement = hot_queries.neighbours(row.session_id, row[1:], limit, following=following)
-                rows = connection.execute(statement).mappings() if limit else ()
+                statement = hot_queries.neighbours_of(limit, following=following)
+                place = hot_queries.place_of(row.session_id, row[1:])
+                rows = connection.execute(statement, place).mappings() if limit else ()
                 sides.append([exchange_of(one) for one in rows])
             return sides[0][::-1], sides[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -38,6 +39,11 @@ class Home:
     def models(self) -> Path:
         """Directory of assembled models."""
         return self.path / "models"
+
+    @property
+    def spool(self) -> Path:
+        """Directory to which hooks write."""
+        return self.path / "spool"
 
     @property
     def index(self) -> Path:
@@ -88,6 +94,18 @@ class Home:
             return str(holder["url"]), (self.path / "service.token").read_text(encoding="ascii")
         except OSError:
             return None
+
+    def want(self) -> None:
+        """Ask a holder that only keeps the directory at hand to give it back."""
+        with contextlib.suppress(OSError):
+            (self.path / "wanted").touch(mode=0o600)
+
+    def wanted(self) -> int:
+        """Return a number that changes whenever somebody asks for the directory."""
+        try:
+            return (self.path / "wanted").stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def release(self) -> None:
         """Give the lock back; harmless without one."""

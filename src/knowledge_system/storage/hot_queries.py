@@ -7,10 +7,12 @@ served by an index from its first row on.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, and_, bindparam, func, select, tuple_
 
+from knowledge_system.domain.sensitivity import Sensitivity
 from knowledge_system.domain.truth import Page
 from knowledge_system.storage.schema import (
     cost_tracking,
@@ -27,7 +29,7 @@ from knowledge_system.storage.schema import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Select, Table
 
 LAST_ID = "\U0010ffff"
 """Sorts after every identifier."""
@@ -80,6 +82,13 @@ def evidence_of_items(ids: Sequence[str]) -> Select[Any]:
     return select(evidence).where(evidence.c.item_id.in_(ids))
 
 
+def evidence_with_places(ids: Sequence[str]) -> Select[Any]:
+    """Evidence of items, and where the exchanges stand; NULL for those that are gone."""
+    places = exchanges.c.path, exchanges.c.session_id, exchanges.c.exchange_index
+    joined = evidence.outerjoin(exchanges, exchanges.c.id == evidence.c.exchange_id)
+    return select(evidence, *places).select_from(joined).where(evidence.c.item_id.in_(ids))
+
+
 def items_of_exchanges(ids: Sequence[str]) -> Select[Any]:
     """Which items rest on which exchanges."""
     return select(evidence.c.exchange_id, evidence.c.item_id).where(evidence.c.exchange_id.in_(ids))
@@ -117,14 +126,27 @@ def session_page(page: Page, position: Sequence[Any]) -> Select[Any]:
 
 def neighbours(session_id: str, position: Sequence[Any], limit: int, *, following: bool) -> Select[Any]:
     """Exchanges of a session next to `position`, the nearest first."""
-    beyond = after if following else before
+    return neighbours_of(limit, following=following).params(place_of(session_id, position))
+
+
+@cache
+def neighbours_of(limit: int, *, following: bool) -> Select[Any]:
+    """The same, to be run with `place_of`: built once, for learning asks for every exchange."""
+    place = tuple_(*(bindparam(f"place_{column.name}", type_=column.type) for column in EXCHANGE_KEY))
+    key = tuple_(*EXCHANGE_KEY)
     order = [column.asc() if following else column.desc() for column in EXCHANGE_KEY]
     return (
         select(exchanges)
-        .where(exchanges.c.session_id == session_id, beyond(EXCHANGE_KEY, position))
+        .where(exchanges.c.session_id == bindparam("place_session"), key > place if following else key < place)
         .order_by(*order)
         .limit(limit)
     )
+
+
+def place_of(session_id: str, position: Sequence[Any]) -> dict[str, Any]:
+    """Return the parameters of `neighbours_of`."""
+    values = {f"place_{column.name}": value for column, value in zip(EXCHANGE_KEY, position, strict=True)}
+    return {"place_session": session_id, **values}
 
 
 def unlearned(limit: int) -> Select[Any]:
@@ -162,6 +184,38 @@ def passages_of(owners: Sequence[str]) -> Select[Any]:
         .where(passages.c.owner_id.in_(owners))
         .order_by(passages.c.owner_id, passages.c.ordinal)
     )
+
+
+def _whole_in(space: str) -> ColumnElement[bool]:
+    """Match the passage that is the whole text of an owner and has a vector in `space`."""
+    columns = knowledge_vectors.c
+    same = columns.content_hash == passages.c.content_hash, columns.space == space
+    return and_(passages.c.ordinal == 0, select(columns.content_hash).where(*same).exists())
+
+
+def covered_among(space: str, owners: Sequence[str]) -> Select[Any]:
+    """Those of the owners whose whole text has a vector in a space."""
+    return select(passages.c.owner_id).where(passages.c.owner_id.in_(owners), _whole_in(space))
+
+
+def covered_count(space: str) -> Select[Any]:
+    """Number of owners whose whole text has a vector in a space."""
+    return select(func.count()).select_from(passages).where(_whole_in(space))
+
+
+def first_of(space: str) -> Select[Any]:
+    """One vector of a space, if there is any."""
+    return select(knowledge_vectors.c.space).where(knowledge_vectors.c.space == space).limit(1)
+
+
+def embeddable_among(table: Table, owners: Sequence[str]) -> Select[Any]:
+    """Number of living owners of a table that a model may see at all."""
+    return select(func.count()).where(table.c.id.in_(owners), table.c.sensitivity != Sensitivity.SECRET.value)
+
+
+def embeddable_count(table: Table) -> Select[Any]:
+    """Number of all rows of a table that a model may see at all."""
+    return select(func.count()).where(table.c.sensitivity != Sensitivity.SECRET.value)
 
 
 def ids_after(column: Column[Any], position: str, limit: int) -> Select[Any]:
@@ -227,6 +281,7 @@ HOT_QUERIES: dict[str, Callable[[], Select[Any]]] = {
     "exchanges by id": lambda: exchanges_by_id(["xa", "xb"]),
     "items by id": lambda: items_by_id(["ka", "kb"]),
     "evidence of items": lambda: evidence_of_items(["ka", "kb"]),
+    "evidence of items with places": lambda: evidence_with_places(["ka", "kb"]),
     "items of exchanges": lambda: items_of_exchanges(["xa", "xb"]),
     "newest exchanges": lambda: exchange_page(Page(), LAST_EXCHANGE),
     "newest exchanges of a project": lambda: exchange_page(Page(project="api"), LAST_EXCHANGE),
@@ -245,6 +300,10 @@ HOT_QUERIES: dict[str, Callable[[], Select[Any]]] = {
     "changes for the index": lambda: pending("words", 256),
     "vectors by hash": lambda: vectors_by_hash("model:384:1", ["h1", "h2"]),
     "passages of owners": lambda: passages_of(["xa", "ka"]),
+    "owners covered in a space": lambda: covered_among("model:384:1", ["xa", "ka"]),
+    "a vector of a space": lambda: first_of("model:384:1"),
+    "exchanges that may be embedded": lambda: embeddable_among(exchanges, ["xa", "xb"]),
+    "items that may be embedded": lambda: embeddable_among(knowledge_items, ["ka", "kb"]),
     "exchange ids in order": lambda: ids_after(exchanges.c.id, "x", 1000),
     "item ids in order": lambda: ids_after(knowledge_items.c.id, "k", 1000),
     "confident items of a type": lambda: items_above("tool_usage", 0.8, 10),

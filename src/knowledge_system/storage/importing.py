@@ -29,7 +29,7 @@ async def load_records(
     """Store records in whatever order they come; return how many were new and how many known or forgotten."""
     new = await _load_sessions(connection, [one for one in records if isinstance(one, Session)], now)
     imported = [one for one in records if isinstance(one, Exchange)]
-    new += len((await save_exchanges(connection, imported, now, grow=False)).new)
+    new += len((await connection.run_sync(save_exchanges, imported, now, grow=False)).new)
     new += await _load_items(connection, [one for one in records if isinstance(one, KnowledgeItem)], now)
     return new, len(records) - new
 
@@ -41,16 +41,16 @@ async def _load_sessions(connection: AsyncConnection, imported: Sequence[Session
         real = select(sessions.c.id).where(sessions.c.id.in_(part), sessions.c.format != "")
         known.update((await connection.scalars(real)).all())
     fresh = {one.id: one for one in reversed(imported) if one.id not in known}
-    await save_sessions(connection, fresh.values(), {}, now)
+    await connection.run_sync(save_sessions, fresh.values(), {}, now)
     return len(fresh)
 
 
 async def _load_items(connection: AsyncConnection, imported: Sequence[KnowledgeItem], now: datetime) -> int:
     """Store items. Evidence may lie in exchanges that are not here, but not in forgotten ones."""
     ids = [one.id for one in imported]
-    known = await present(connection, knowledge_items.c.id, ids) | await forgotten(connection, "item", ids)
+    known = await present(connection, knowledge_items.c.id, ids) | await connection.run_sync(forgotten, "item", ids)
     spans = [one.exchange_id for item in imported for one in item.evidence]
-    buried = await forgotten(connection, "exchange", spans)
+    buried = await connection.run_sync(forgotten, "exchange", spans)
     fresh: dict[str, KnowledgeItem] = {}
     for item in imported:
         rests_on = tuple(one for one in item.evidence if one.exchange_id not in buried)
@@ -70,5 +70,5 @@ async def _load_items(connection: AsyncConnection, imported: Sequence[KnowledgeI
         if item.superseded_by
     ]
     await insert_new(connection, links, replaced)
-    await announce(connection, fresh)
+    await connection.run_sync(announce, fresh)
     return len(fresh)

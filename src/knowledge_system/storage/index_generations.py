@@ -40,12 +40,28 @@ class Pointer:
     rebuild: str = ""
 
 
+def place_of(directory: Path, space: EmbeddingSpace) -> Path:
+    """Return where below `directory` the collection of a space lives."""
+    digest = hashlib.sha256(space.key.encode()).hexdigest()[:12]
+    return directory / f"{space.collection}-{digest}"
+
+
+def remove_other_spaces(directory: Path, space: EmbeddingSpace) -> int:
+    """Remove the files of other spaces of the same collection: nobody follows them, so they would keep what is erased.
+
+    They can be rebuilt from the truth when their model is chosen again. Returns how many there were.
+    """
+    others = [path for path in directory.glob(f"{space.collection}-*") if path != place_of(directory, space)]
+    for path in others:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(others)
+
+
 class Generations:
     """The directory of one collection and space, held by this process until `release`."""
 
     def __init__(self, directory: Path, space: EmbeddingSpace) -> None:
-        digest = hashlib.sha256(space.key.encode()).hexdigest()[:12]
-        self.root = directory / f"{space.collection}-{digest}"
+        self.root = place_of(directory, space)
         self._space = space
         self._lock: int | None = None
 

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import RowMapping
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, RowMapping
 
-    from knowledge_system.domain.sessions import Exchange, SourceState
+    from knowledge_system.domain.sessions import Exchange, ReadWarning, SourceState
     from knowledge_system.domain.truth import IngestBatch
     from knowledge_system.storage.rows import Row
 
@@ -51,43 +50,43 @@ def longest(batch: Iterable[Exchange]) -> dict[str, Exchange]:
     return kept
 
 
-async def save_exchanges(
-    connection: AsyncConnection, batch: Sequence[Exchange], now: datetime, *, grow: bool = True
+def save_exchanges(
+    connection: Connection, batch: Sequence[Exchange], now: datetime, *, grow: bool = True
 ) -> SavedExchanges:
     """Store exchanges and announce them; `grow` False leaves every exchange that is there as it is."""
     offered = longest(batch)
-    gone = await forgotten(connection, "exchange", offered)
+    gone = forgotten(connection, "exchange", offered)
     living = {key: one for key, one in offered.items() if key not in gone}
-    await ensure_sessions(connection, living.values(), now)
-    known = await _known(connection, living)
-    moments = order_moments(list(living.values()), await _starts(connection, living.values()), now)
+    ensure_sessions(connection, living.values(), now)
+    known = _known(connection, living)
+    moments = order_moments(list(living.values()), _starts(connection, living.values()), now)
     new = [exchange_row(one, moments[key], now) for key, one in living.items() if key not in known]
     grown = [one for key, one in living.items() if grow and key in known and _has_grown(one, known[key])]
     if new:
-        await connection.execute(insert(exchanges), new)
+        connection.execute(insert(exchanges), new)
     if grown:
-        await _replace(connection, [exchange_row(one, _moment(one, known[one.id]), now) for one in grown])
+        _replace(connection, [exchange_row(one, _moment(one, known[one.id]), now) for one in grown])
     changed = [row["id"] for row in new], [one.id for one in grown]
-    await announce(connection, changed[0] + changed[1])
+    announce(connection, changed[0] + changed[1])
     touched = {*changed[0], *changed[1]}
     return SavedExchanges(tuple(changed[0]), tuple(key for key in offered if key not in touched), tuple(changed[1]))
 
 
-async def _known(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, RowMapping]:
+def _known(connection: Connection, ids: Iterable[str]) -> dict[str, RowMapping]:
     columns = exchanges.c
     wanted = (columns.id, columns.content_hash, columns.text_length, columns.timestamp, columns.ordered_at)
     known: dict[str, RowMapping] = {}
     for part in chunks(ids):
-        rows = (await connection.execute(select(*wanted).where(columns.id.in_(part)))).mappings()
+        rows = connection.execute(select(*wanted).where(columns.id.in_(part))).mappings()
         known.update((row["id"], row) for row in rows)
     return known
 
 
-async def _starts(connection: AsyncConnection, stored: Iterable[Exchange]) -> dict[str, datetime | None]:
+def _starts(connection: Connection, stored: Iterable[Exchange]) -> dict[str, datetime | None]:
     starts: dict[str, datetime | None] = {}
     for part in chunks(one.session_id for one in stored if one.timestamp is None):
         statement = select(sessions.c.id, sessions.c.started_at).where(sessions.c.id.in_(part))
-        starts.update({row.id: row.started_at for row in await connection.execute(statement)})
+        starts.update({row.id: row.started_at for row in connection.execute(statement)})
     return starts
 
 
@@ -103,10 +102,10 @@ def _moment(exchange: Exchange, known: RowMapping) -> datetime:
     return moment
 
 
-async def _replace(connection: AsyncConnection, rows: Sequence[Row]) -> None:
+def _replace(connection: Connection, rows: Sequence[Row]) -> None:
     changed: dict[str, Any] = {name: bindparam(f"new_{name}") for name in rows[0] if name not in {"id", "created_at"}}
     statement = update(exchanges).where(exchanges.c.id == bindparam("new_id")).values(changed)
-    await connection.execute(statement, [{f"new_{name}": value for name, value in row.items()} for row in rows])
+    connection.execute(statement, [{f"new_{name}": value for name, value in row.items()} for row in rows])
 
 
 class SqlIngestLog(SqlPort):
@@ -126,21 +125,28 @@ class SqlIngestLog(SqlPort):
         return await self._connections.look(lambda connection: connection.scalar(statement)) or {}
 
     @uninterrupted
+    async def numbered(self, limit: int) -> frozenset[str] | None:
+        """Return the ids of the sessions that have a placeholder memory, None when they are more than `limit`."""
+        statement = select(sessions.c.id).where(sessions.c.placeholders != {}).limit(limit + 1)
+        found = await self._connections.look(lambda connection: connection.scalars(statement).all())
+        return frozenset(found) if len(found) <= limit else None
+
+    @uninterrupted
     async def save(self, batch: IngestBatch) -> SavedExchanges:
         """Store a batch in one transaction; the caller may repeat it after any failure."""
         now = self._clock.now()
-        async with self._connections.write() as connection:
-            await save_sessions(connection, batch.sessions, batch.placeholders, now)
-            saved = await save_exchanges(connection, batch.exchanges, now)
-            await insert_or_replace(connection, sources, [source_row(batch.state, now)])
+
+        def work(connection: Connection) -> SavedExchanges:
+            save_sessions(connection, batch.sessions, batch.placeholders, now)
+            saved = save_exchanges(connection, batch.exchanges, now)
+            insert_or_replace(connection, sources, [source_row(batch.state, now)])
             if batch.warnings:
-                rows = [
-                    {
-                        "kind": "transcript-warning",
-                        "payload": {"path": one.path, "place": one.place, "reason": one.reason},
-                        "created_at": now,
-                    }
-                    for one in batch.warnings
-                ]
-                await connection.execute(insert(events), rows)
-        return saved
+                connection.execute(insert(events), [_warning_row(one, now) for one in batch.warnings])
+            return saved
+
+        return await self._connections.change(work)
+
+
+def _warning_row(warning: ReadWarning, now: datetime) -> Row:
+    place = {"path": warning.path, "place": warning.place, "reason": warning.reason}
+    return {"kind": "transcript-warning", "payload": place, "created_at": now}

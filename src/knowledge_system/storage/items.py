@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import update
+
 from knowledge_system.domain.clock import from_stored, to_stored
 from knowledge_system.domain.errors import NotFound, UsageError
 from knowledge_system.storage import hot_queries
@@ -16,7 +18,7 @@ from knowledge_system.storage.port import SqlPort, uninterrupted
 from knowledge_system.storage.rows import evidence_of, item_of
 from knowledge_system.storage.schema import knowledge_items
 from knowledge_system.storage.statements import chunks, present, read_cursor, write_cursor
-from knowledge_system.storage.superseding import closes_circle, replace_item
+from knowledge_system.storage.superseding import closes_circle, deprecate_item, replace_item
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,7 +100,24 @@ class SqlItems(SqlPort):
             if await closes_circle(connection, old, new):
                 raise UsageError(f"{new} is itself replaced by {old}.", hint="swap the two ids, or forget one of them")
             await replace_item(connection, old, new, at, self._clock.now())
-            await announce(connection, (old, new))
+            await connection.run_sync(announce, (old, new))
+
+    @uninterrupted
+    async def believe(self, identity: str, confidence: float) -> None:
+        """Give an item another confidence."""
+        same = knowledge_items.c.id == identity
+        async with self._connections.write() as connection:
+            await connection.execute(
+                update(knowledge_items).where(same).values(confidence=confidence, updated_at=self._clock.now())
+            )
+            await connection.run_sync(announce, (identity,))
+
+    @uninterrupted
+    async def deprecate(self, identity: str, at: datetime) -> None:
+        """Let an active item no longer be found by default."""
+        async with self._connections.write() as connection:
+            await deprecate_item(connection, identity, at, self._clock.now())
+            await connection.run_sync(announce, (identity,))
 
     @uninterrupted
     async def forget(self, ids: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 
 from knowledge_system.storage import hot_queries
 from knowledge_system.storage.erasing import drop_passages, erase_items, recount
+from knowledge_system.storage.levels import follow_sources, raise_levels
 from knowledge_system.storage.outbox import announce
 from knowledge_system.storage.rows import evidence_of, evidence_rows, item_row, resting_on
 from knowledge_system.storage.schema import evidence, exchanges, knowledge_items
@@ -31,7 +32,7 @@ HISTORY = frozenset({"id", "created_at", "status", "superseded_by", "valid_to"})
 
 
 async def store_learned(connection: AsyncConnection, learned: Learned, now: datetime) -> None:
-    """Store everything that `learned` says, in the order: judged, withdrawn, created, reinforced, superseded.
+    """Store everything that `learned` says, in the order: judged, withdrawn, created, reinforced, superseded, levels.
 
     Evidence in exchanges that are gone is dropped, and an item left without any is not created.
     """
@@ -43,9 +44,11 @@ async def store_learned(connection: AsyncConnection, learned: Learned, now: date
     await _create(connection, created, again, now)
     touched = [one.id for one in created]
     touched += await _reinforce(connection, learned.reinforced, now)
+    changed = set(touched)
     for old, new in learned.superseded:
         touched += await _supersede(connection, old, new, now)
-    await announce(connection, touched)
+    await follow_sources(connection, changed | await raise_levels(connection, learned.levels))
+    await connection.run_sync(announce, touched)
 
 
 async def _mark_judged(connection: AsyncConnection, learned: Learned, now: datetime) -> None:
@@ -65,7 +68,7 @@ async def _mark_judged(connection: AsyncConnection, learned: Learned, now: datet
 
 async def _supported(connection: AsyncConnection, items: Sequence[KnowledgeItem]) -> list[KnowledgeItem]:
     """Return the items that may be created, each with the evidence that still exists."""
-    gone = await forgotten(connection, "item", [item.id for item in items])
+    gone = await connection.run_sync(forgotten, "item", [item.id for item in items])
     living = await present(connection, exchanges.c.id, [one.exchange_id for item in items for one in item.evidence])
     kept = []
     for item in items:
@@ -85,7 +88,7 @@ async def _withdraw(connection: AsyncConnection, ids: Collection[str], judged: C
             lost = evidence.c.exchange_id.in_(set(rows) & set(judged))
             await connection.execute(delete(evidence).where(evidence.c.item_id == item, lost))
     await recount(connection, others, now)
-    await announce(connection, sorted(others))
+    await connection.run_sync(announce, sorted(others))
     await erase_items(connection, set(ids) - others, now, revive=True, tombstone=False)
 
 

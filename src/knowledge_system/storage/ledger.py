@@ -12,6 +12,7 @@ from knowledge_system.domain.errors import IntegrityFailure
 from knowledge_system.domain.truth import Totals
 from knowledge_system.storage import hot_queries
 from knowledge_system.storage.checks import problems
+from knowledge_system.storage.finding import found
 from knowledge_system.storage.port import SqlPort, uninterrupted
 from knowledge_system.storage.schema import (
     events,
@@ -24,33 +25,42 @@ from knowledge_system.storage.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from knowledge_system.domain.search import SearchLogEntry
+    from knowledge_system.domain.truth import Found
 
 
 class SqlLedger(SqlPort):
     """The port `Ledger` on SQL."""
 
+    async def found(self, owners: Sequence[str]) -> Found:
+        """Return the living rows of `owners`, exchanges without their tool calls, all of one moment."""
+        # Not `uninterrupted`: the read runs to its end in its thread, whoever waits for it.
+        return await self._connections.look(lambda connection: found(connection, owners))
+
     @uninterrupted
-    async def log_search(self, entry: SearchLogEntry) -> None:
-        """Append to the search log."""
-        row = {
-            "created_at": entry.created_at,
-            "query": entry.query,
-            "query_hash": entry.query_hash,
-            "scope": entry.scope,
-            "filters": entry.filters,
-            "results": entry.results,
-            "top_score": entry.top_score,
-            "took_ms": entry.took_ms,
-            "dropped": entry.dropped,
-        }
-        async with self._connections.write() as connection:
-            await connection.execute(insert(search_logs), [row])
+    async def log_search(self, *entries: SearchLogEntry) -> None:
+        """Append to the search log, in one transaction."""
+        rows = [
+            {
+                "created_at": entry.created_at,
+                "query": entry.query,
+                "query_hash": entry.query_hash,
+                "scope": entry.scope,
+                "filters": entry.filters,
+                "results": entry.results,
+                "top_score": entry.top_score,
+                "took_ms": entry.took_ms,
+                "dropped": entry.dropped,
+            }
+            for entry in entries
+        ]
+        if rows:
+            await self._connections.change(lambda connection: connection.execute(insert(search_logs), rows))
 
     @uninterrupted
     async def record_event(self, kind: str, payload: Mapping[str, str | int | float]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, literal, select, true, update
+from sqlalchemy import bindparam, case, delete, literal, select, true, update
 
 from knowledge_system.domain.truth import OutboxEntry
 from knowledge_system.storage import hot_queries
@@ -15,16 +16,34 @@ from knowledge_system.storage.statements import upserting
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, Insert
 
 
-async def announce(connection: AsyncConnection, owners: Iterable[str]) -> None:
+def announce(connection: Connection, owners: Iterable[str]) -> None:
     """Enter owners that changed, in the transaction that changed them."""
     rows = [{"owner_id": owner, "stage": "words"} for owner in dict.fromkeys(owners)]
     if rows:
-        statement = upserting(connection, outbox)
-        fresh = {"sequence": statement.excluded.sequence, "stage": statement.excluded.stage}
-        await connection.execute(statement.on_conflict_do_update(index_elements=["owner_id"], set_=fresh), rows)
+        connection.execute(_entering(connection.dialect.name), rows)
+
+
+def announce_marks(connection: Connection, owners: Iterable[str]) -> None:
+    """Enter owners of which only marks changed, such as the intent: one that waits for its vectors goes on waiting.
+
+    It gets its marks with the vectors, and its words need not be indexed twice. It is renumbered nevertheless: whoever
+    is indexing it now has read the old marks.
+    """
+    rows = [{"owner_id": owner, "stage": "words"} for owner in dict.fromkeys(owners)]
+    if rows:
+        connection.execute(_entering(connection.dialect.name, keep="vectors"), rows)
+
+
+@cache
+def _entering(dialect: str, keep: str = "") -> Insert:
+    """Return the statement that enters owners or renumbers them; those at stage `keep` stay at it."""
+    statement = upserting(dialect, outbox)
+    stage = case((outbox.c.stage == keep, outbox.c.stage), else_=statement.excluded.stage)
+    fresh = {"sequence": statement.excluded.sequence, "stage": stage}
+    return statement.on_conflict_do_update(index_elements=["owner_id"], set_=fresh)
 
 
 class SqlOutbox(SqlPort):
@@ -33,8 +52,8 @@ class SqlOutbox(SqlPort):
     @uninterrupted
     async def pending(self, stage: str, limit: int) -> list[OutboxEntry]:
         """Return the oldest entries of a stage."""
-        async with self._connections.read() as connection:
-            rows = (await connection.execute(hot_queries.pending(stage, limit))).all()
+        statement = hot_queries.pending(stage, limit)
+        rows = await self._connections.look(lambda connection: connection.execute(statement).all())
         return [OutboxEntry(row.sequence, row.owner_id, row.stage) for row in rows]
 
     @uninterrupted
@@ -45,15 +64,14 @@ class SqlOutbox(SqlPort):
         same = (outbox.c.sequence == bindparam("entry")) & (outbox.c.owner_id == bindparam("owner"))
         rows = [{"entry": one.sequence, "owner": one.owner_id} for one in entries]
         statement = delete(outbox).where(same) if to is None else update(outbox).where(same).values(stage=to)
-        async with self._connections.write() as connection:
-            await connection.execute(statement, rows)
+        await self._connections.change(lambda connection: connection.execute(statement, rows))
 
     @uninterrupted
     async def depth(self) -> dict[str, int]:
         """Return the number of entries by stage."""
-        async with self._connections.read() as connection:
-            rows = await connection.execute(hot_queries.count_by(outbox.c.stage))
-            return {stage: count for stage, count in rows}  # noqa: C416 -- rows are no tuples to the type checker
+        statement = hot_queries.count_by(outbox.c.stage)
+        rows = await self._connections.look(lambda connection: connection.execute(statement).all())
+        return {stage: count for stage, count in rows}  # noqa: C416 -- rows are no tuples to the type checker
 
     @uninterrupted
     async def fill(self, stage: str) -> int:
@@ -62,7 +80,7 @@ class SqlOutbox(SqlPort):
         async with self._connections.write() as connection:
             for owner in (exchanges.c.id, knowledge_items.c.id):
                 living = select(owner, literal(stage)).where(true())
-                statement = upserting(connection, outbox).from_select(["owner_id", "stage"], living)
+                statement = upserting(connection.dialect.name, outbox).from_select(["owner_id", "stage"], living)
                 fresh = {"sequence": statement.excluded.sequence, "stage": statement.excluded.stage}
                 waiting = outbox.c.stage == "words"
                 await connection.execute(

@@ -1,13 +1,15 @@
 """The shared second cache level in Redis: JSON bytes by key, optional, and never in anybody's way.
 
 Redis that is down, slow or full means no shared cache: the first failure is told once, Redis is left alone for
-`RETRY_SECONDS`, and the first answer after that is told too. Values are only ever bytes; nothing is unpickled.
+`RETRY_SECONDS`, then one command tries it, and the first answer is told too. Values are only ever bytes; nothing is
+unpickled.
 """
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -29,6 +31,15 @@ _GENERATION = "knowledge:generation"
 _BATCH = 500
 
 
+_HERE = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def is_local(url: str) -> bool:
+    """Tell whether `url` names a Redis on this machine: a Unix socket or a loopback address."""
+    parts = urlsplit(url)
+    return parts.scheme == "unix" or parts.hostname in _HERE
+
+
 def connected(url: str) -> Redis:
     """Return a client for `redis://…`, `rediss://…` or `unix://…`; it connects when it is used.
 
@@ -45,10 +56,16 @@ def connected(url: str) -> Redis:
 
 
 class RedisCache:
-    """A ResponseCache that fails open: a Redis that cannot be used is a cache that holds nothing."""
+    """A ResponseCache that fails open: a Redis that cannot be used is a cache that holds nothing.
 
-    def __init__(self, client: Redis, emit: Emit = discard, monotonic: Callable[[], float] = time.monotonic) -> None:
+    Installations that share a Redis have a `namespace` each: what one clears or reads is its own.
+    """
+
+    def __init__(
+        self, client: Redis, emit: Emit = discard, monotonic: Callable[[], float] = time.monotonic, namespace: str = ""
+    ) -> None:
         self._client = client
+        self._prefix = f"{_PREFIX}{namespace}:" if namespace else _PREFIX
         self._emit = emit
         self._monotonic = monotonic
         self._down_until: float | None = None
@@ -59,8 +76,8 @@ class RedisCache:
     async def get(self, key: str) -> tuple[bytes, float] | None:
         """Return the value and the seconds it has left; None also when Redis cannot be asked."""
         async with self._client.pipeline(transaction=False) as pipe:
-            pipe.get(_PREFIX + key)
-            pipe.pttl(_PREFIX + key)
+            pipe.get(self._prefix + key)
+            pipe.pttl(self._prefix + key)
             found: Sequence[Any] = await self._tried(pipe.execute, (None, 0))
         value, milliseconds = found
         if value is None or milliseconds <= 0:
@@ -73,11 +90,15 @@ class RedisCache:
         """Store for `ttl` seconds, if Redis can be asked."""
         milliseconds = int(ttl * 1000)
         if milliseconds > 0:
-            await self._tried(lambda: self._client.set(_PREFIX + key, value, px=milliseconds), None)
+            await self._tried(lambda: self._client.set(self._prefix + key, value, px=milliseconds), None)
 
     async def clear(self) -> int:
         """Remove our entries, and no other keys of the database; return how many."""
         return await self._tried(self._removed, 0)
+
+    async def entries(self) -> int | None:
+        """Return how many entries there are, None when Redis cannot be asked."""
+        return await self._tried(self._counted, None)
 
     async def stats(self) -> Mapping[str, float]:
         """Return hits, misses and errors of this process."""
@@ -87,10 +108,13 @@ class RedisCache:
         """Close the connections."""
         await self._client.aclose()
 
+    async def _counted(self) -> int | None:
+        return sum([1 async for _ in self._client.scan_iter(match=self._prefix + "*", count=_BATCH)])
+
     async def _removed(self) -> int:
         count = 0
         keys: list[bytes] = []
-        async for key in self._client.scan_iter(match=_PREFIX + "*", count=_BATCH):
+        async for key in self._client.scan_iter(match=self._prefix + "*", count=_BATCH):
             keys.append(key)
             if len(keys) >= _BATCH:
                 count += await self._client.unlink(*keys)
@@ -99,8 +123,10 @@ class RedisCache:
 
     async def _tried(self, work: Callable[[], Awaitable[_T]], otherwise: _T) -> _T:
         """Return what Redis says, or `otherwise` when it fails or failed a moment ago."""
-        if self._down_until is not None and self._monotonic() < self._down_until:
-            return otherwise
+        if self._down_until is not None:
+            if self._monotonic() < self._down_until:
+                return otherwise
+            self._down_until = self._monotonic() + RETRY_SECONDS  # one tries; the others do not wait for it
         try:
             answer = await work()
         except (RedisError, OSError, TimeoutError) as error:

@@ -42,6 +42,7 @@ def exchange_row(exchange: Exchange, ordered_at: datetime, now: datetime) -> Row
         "created_at": now,
         "updated_at": now,
         "learned_at": None,
+        "tracked_at": None,
         "learn_outcome": None,
         "user_text": exchange.user,
         "assistant_text": exchange.assistant,
@@ -50,7 +51,7 @@ def exchange_row(exchange: Exchange, ordered_at: datetime, now: datetime) -> Row
     }
 
 
-def exchange_of(row: RowMapping) -> Exchange:
+def exchange_of(row: RowMapping | Row) -> Exchange:
     """Invert `exchange_row`."""
     return Exchange(
         id=row["id"],
@@ -196,7 +197,7 @@ def item_row(item: KnowledgeItem) -> Row:
     }
 
 
-def item_of(row: RowMapping, evidence: tuple[Evidence, ...]) -> KnowledgeItem:
+def item_of(row: RowMapping | Row, evidence: tuple[Evidence, ...]) -> KnowledgeItem:
     """Invert `item_row`."""
     return KnowledgeItem(
         id=row["id"],
@@ -236,7 +237,7 @@ def evidence_rows(item_id: str, evidence: Iterable[Evidence], start: int = 0, *,
     ]
 
 
-def evidence_of(row: RowMapping) -> Evidence:
+def evidence_of(row: RowMapping | Row) -> Evidence:
     """Invert `evidence_rows` for one row."""
     return Evidence(row["exchange_id"], row["field"], row["span_start"], row["span_end"])
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from knowledge_system.storage.columns import StoredJson, StoredText, StoredTime, sequence_type
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every schema revision this version can work on, oldest first; the last one is the head."""
 
 metadata = MetaData()
@@ -64,6 +64,7 @@ sources = Table(
 )
 
 _UNLEARNED = text("learned_at IS NULL")
+_UNTRACKED = text("tracked_at IS NULL")
 
 exchanges = Table(
     "exchanges",
@@ -89,6 +90,7 @@ exchanges = Table(
     Column("assistant_text", StoredText, nullable=False),
     Column("tools", StoredJson, nullable=False),
     Column("facts", StoredJson, nullable=False),
+    Column("tracked_at", StoredTime),  # has a point of the trajectory for its present content
     PrimaryKeyConstraint("id", name="pk_exchanges"),
     Index("idx_exchanges_newest", "ordered_at", "exchange_index", "id"),
     Index("idx_exchanges_session", "session_id", "ordered_at", "exchange_index", "id"),
@@ -101,6 +103,14 @@ exchanges = Table(
         "id",
         sqlite_where=_UNLEARNED,
         postgresql_where=_UNLEARNED,
+    ),
+    Index(
+        "idx_exchanges_untracked",
+        "ordered_at",
+        "exchange_index",
+        "id",
+        sqlite_where=_UNTRACKED,
+        postgresql_where=_UNTRACKED,
     ),
 )
 

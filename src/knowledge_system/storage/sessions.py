@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from sqlalchemy import RowMapping
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, RowMapping
 
     from knowledge_system.domain.sessions import Exchange
 
@@ -42,17 +41,17 @@ def merged(old: Session, new: Session) -> Session:
     )
 
 
-async def forgotten(connection: AsyncConnection, kind: str, ids: Iterable[str]) -> set[str]:
+def forgotten(connection: Connection, kind: str, ids: Iterable[str]) -> set[str]:
     """Return those of `ids` that have a tombstone of this kind."""
     found: set[str] = set()
     for part in chunks(ids):
         statement = select(tombstones.c.id).where(tombstones.c.id.in_(part), tombstones.c.kind == kind)
-        found.update((await connection.scalars(statement)).all())
+        found.update(connection.scalars(statement))
     return found
 
 
-async def save_sessions(
-    connection: AsyncConnection,
+def save_sessions(
+    connection: Connection,
     seen: Iterable[Session],
     placeholders: Mapping[str, dict[str, dict[str, int]]],
     now: datetime,
@@ -61,8 +60,8 @@ async def save_sessions(
     latest: dict[str, Session] = {}
     for session in seen:
         latest[session.id] = merged(latest[session.id], session) if session.id in latest else session
-    known = await _known_sessions(connection, latest)
-    gone = await forgotten(connection, "session", latest)
+    known = _known_sessions(connection, latest)
+    gone = forgotten(connection, "session", latest)
     rows = []
     for session_id, session in latest.items():
         old = known.get(session_id)
@@ -72,27 +71,29 @@ async def save_sessions(
         row["created_at"] = old["created_at"] if old else now
         row["ordered_at"] = whole.started_at or row["created_at"]
         rows.append(row)
-    await insert_or_replace(connection, sessions, rows)
+    insert_or_replace(connection, sessions, rows)
 
 
-async def _known_sessions(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, RowMapping]:
+def _known_sessions(connection: Connection, ids: Iterable[str]) -> dict[str, RowMapping]:
     known: dict[str, RowMapping] = {}
     for part in chunks(ids):
-        rows = (await connection.execute(select(sessions).where(sessions.c.id.in_(part)))).mappings()
+        rows = connection.execute(select(sessions).where(sessions.c.id.in_(part))).mappings()
         known.update((row["id"], row) for row in rows)
     return known
 
 
-async def ensure_sessions(connection: AsyncConnection, stored: Iterable[Exchange], now: datetime) -> None:
+def ensure_sessions(connection: Connection, stored: Iterable[Exchange], now: datetime) -> None:
     """Give every exchange a session to stand in, if only by name."""
     first: dict[str, Exchange] = {}
     for exchange in stored:
         first.setdefault(exchange.session_id, exchange)
-    known = await _known_sessions(connection, first)
+    known: set[str] = set()
+    for part in chunks(first):
+        known.update(connection.scalars(select(sessions.c.id).where(sessions.c.id.in_(part))))
     stubs = [
         Session(id=key, project=one.project, agent=one.agent, format="", path=one.path)
         for key, one in first.items()
         if key not in known
     ]
     if stubs:
-        await save_sessions(connection, stubs, {}, now)
+        save_sessions(connection, stubs, {}, now)

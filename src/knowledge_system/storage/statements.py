@@ -6,6 +6,7 @@ import base64
 import binascii
 import itertools
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select
@@ -16,7 +17,7 @@ from knowledge_system.domain.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Column, Table
+    from sqlalchemy import Column, Connection, Insert, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 CHUNK = 500
@@ -46,27 +47,30 @@ async def erase(connection: AsyncConnection, column: Column[Any], values: Iterab
     return count
 
 
-def upserting(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """Return an INSERT that can be given a conflict clause."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+def upserting(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that can be given a conflict clause, for the engine of that name."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, leaving those alone that are there already."""
     if rows:
-        await connection.execute(upserting(connection, table).on_conflict_do_nothing(), rows)
+        await connection.execute(upserting(connection.dialect.name, table).on_conflict_do_nothing(), rows)
 
 
-async def insert_or_replace(
-    connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], keep: frozenset[str] = frozenset()
-) -> None:
-    """Insert rows; one that is there already takes the new values, except in the columns `keep`."""
-    if not rows:
-        return
+def insert_or_replace(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows; one that is there already takes the new values."""
+    if rows:
+        connection.execute(_replacing(connection.dialect.name, table, tuple(rows[0])), rows)
+
+
+@cache
+def _replacing(dialect: str, table: Table, names: tuple[str, ...]) -> Insert:
+    """Return the statement of `insert_or_replace`, built once: building costs as much as running it."""
     keys = [column.name for column in table.primary_key]
-    statement = upserting(connection, table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keep and name not in keys}
-    await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+    statement = upserting(dialect, table)
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def write_cursor(*parts: str | int) -> str:

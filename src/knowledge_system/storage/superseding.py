@@ -30,6 +30,19 @@ async def closes_circle(connection: AsyncConnection, old: str, new: str) -> bool
     return False
 
 
+async def deprecate_item(connection: AsyncConnection, identity: str, at: datetime, now: datetime) -> None:
+    """Let an active item be valid until `at` only, with nothing in its place."""
+    columns = knowledge_items.c
+    active = columns.id == identity, columns.status == ItemStatus.ACTIVE.value
+    begun = await connection.scalar(select(columns.valid_from).where(*active))
+    values = {
+        "status": ItemStatus.DEPRECATED.value,
+        "valid_to": max(at, begun) if begun else at,
+        "updated_at": now,
+    }
+    await connection.execute(update(knowledge_items).where(*active).values(values))
+
+
 async def replace_item(connection: AsyncConnection, old: str, new: str, at: datetime, now: datetime) -> None:
     """Let `new` take the place of `old`: valid until `at`, never shorter than from its own beginning."""
     columns = knowledge_items.c

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, exists, func, insert, or_, select, update
 
+from knowledge_system.domain.embedding import Coverage
 from knowledge_system.domain.errors import Busy, DependencyUnavailable, UsageError
 from knowledge_system.storage import hot_queries
 from knowledge_system.storage.port import SqlPort, uninterrupted
@@ -20,6 +21,8 @@ from knowledge_system.storage.statements import chunks, erase, present, upsertin
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+    from sqlalchemy import Connection
 
     from knowledge_system.domain.embedding import EmbeddingSpace, Vector
 
@@ -54,13 +57,17 @@ class SqlVectors(SqlPort):
         found: dict[str, Vector] = {}
         stale: list[str] = []
         touch_before = self._clock.now() - TOUCH_AFTER
-        async with self._connections.read() as connection:
+
+        def work(connection: Connection) -> None:
             for part in chunks(hashes):
-                for row in await connection.execute(hot_queries.vectors_by_hash(space.key, part)):
+                for row in connection.execute(hot_queries.vectors_by_hash(space.key, part)):
                     if len(row.embedding) == space.dimension * FLOAT_BYTES:
                         found[row.content_hash] = from_blob(row.embedding)
                     if row.last_used_at < touch_before:
                         stale.append(row.content_hash)
+
+        if hashes:
+            await self._connections.look(work)
         if stale:
             with contextlib.suppress(Busy, DependencyUnavailable):  # a note for pruning is not worth failing a search
                 await self._touch(space, stale)
@@ -77,15 +84,18 @@ class SqlVectors(SqlPort):
         rows = [{"content_hash": key, **own, **used, "embedding": to_blob(vector)} for key, vector in vectors.items()]
         if not rows:
             return
-        async with self._connections.write() as connection:
-            statement = upserting(connection, knowledge_vectors)
+
+        def work(connection: Connection) -> None:
+            statement = upserting(connection.dialect.name, knowledge_vectors)
             broken = func.length(knowledge_vectors.c.embedding) != space.dimension * FLOAT_BYTES
             statement = statement.on_conflict_do_update(
                 index_elements=["content_hash", "space"],
                 set_={"embedding": statement.excluded.embedding},
                 where=broken,
             )
-            await connection.execute(statement, rows)
+            connection.execute(statement, rows)
+
+        await self._connections.change(work)
 
     @uninterrupted
     async def refer(self, owner_hashes: Mapping[str, Sequence[str]]) -> None:
@@ -112,6 +122,29 @@ class SqlVectors(SqlPort):
                 for owner, key in await connection.execute(hot_queries.passages_of(part)):
                     found[owner].append(key)
         return dict(found)
+
+    @uninterrupted
+    async def coverage(self, space: EmbeddingSpace, owners: Sequence[str] | None = None) -> Coverage:
+        """Return how much of all living owners, or of those named, has its vector in `space`."""
+        tables = exchanges, knowledge_items
+        embeddable = covered = 0
+        found: set[str] = set()
+        async with self._connections.read() as connection:
+            if owners is None:
+                for table in tables:
+                    embeddable += await connection.scalar(hot_queries.embeddable_count(table)) or 0
+                covered = await connection.scalar(hot_queries.covered_count(space.key)) or 0
+            for part in chunks(owners or ()):
+                for table in tables:
+                    embeddable += await connection.scalar(hot_queries.embeddable_among(table, part)) or 0
+                found.update((await connection.scalars(hot_queries.covered_among(space.key, part))).all())
+        return Coverage(embeddable, min(covered + len(found), embeddable), frozenset(found))
+
+    @uninterrupted
+    async def holds(self, space: EmbeddingSpace) -> bool:
+        """Tell whether any vector of `space` is stored."""
+        async with self._connections.read() as connection:
+            return await connection.scalar(hot_queries.first_of(space.key)) is not None
 
     @uninterrupted
     async def prune(self, space: EmbeddingSpace, keep_from: datetime) -> int:

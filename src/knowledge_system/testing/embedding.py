@@ -44,9 +44,10 @@ class HashingEmbeddingModel:
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Return one unit-length vector per text, in order."""
         self.embedded += len(texts)
-        return [self._vector(text) for text in texts]
+        return [self.vector(text) for text in texts]
 
-    def _vector(self, text: str) -> Vector:
+    def vector(self, text: str) -> Vector:
+        """Return the vector of one text; not counted."""
         values = [0.0] * self._space.dimension
         for word in _WORD.findall(text[:_READ_AT_MOST].lower())[: self.max_tokens]:
             number = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "little")

@@ -15,6 +15,7 @@ from knowledge_system.domain.clock import to_utc
 from knowledge_system.domain.errors import UsageError
 from knowledge_system.domain.inference import BreakerOpen, BudgetExhausted
 from knowledge_system.domain.money import (
+    SENT,
     AuditEntry,
     BreakerPhase,
     BreakerStatus,
@@ -60,7 +61,7 @@ class MemoryLedger:
         clock: Clock,
         limit_nano: int,
         *,
-        audit: AuditLog | None = None,
+        audit: MemoryAudit | None = None,
         offline: bool = False,
         tiers: tuple[float, float] = (0.8, 0.9),
     ) -> None:
@@ -93,15 +94,20 @@ class MemoryLedger:
         reservation = Reservation(f"r{len(self._rows) + 1}", hold.amount_nano, month, now + hold.lease)
         self._rows[reservation.id] = _Row(hold, month, reservation.expires_at, hold.amount_nano)
         self._retier()
-        return reservation
+        if hold.entry is None or self._audit is None:
+            return reservation
+        return replace(reservation, entry=self._audit.enter(hold.entry, hold.amount_nano))
 
-    async def settle(self, reservation: Reservation, settlement: Settlement) -> None:
+    async def settle(self, reservation: Reservation, settlement: Settlement) -> bool:
         """Replace the hold, or the charge of an expired one, by the real cost; the second time changes nothing."""
         row = self._rows.get(reservation.id)
         if row is None or row.state == "settled":
-            return
+            return False
         row.cost, row.measured, row.state = settlement.cost_nano, settlement.measured, "settled"
+        if reservation.entry and self._audit is not None:
+            self._audit.complete(reservation.entry, settlement)
         self._retier()
+        return self._tier is not self._told
 
     async def renew(self, reservation: Reservation, lease: timedelta) -> None:
         """Move the end of a hold that is still held."""
@@ -142,8 +148,12 @@ class MemoryLedger:
             self._set_limit(key, amount_nano)
         elif action in {"freeze", "unfreeze"}:
             self._frozen = action == "freeze"
+        elif action in {"offline", "online"}:
+            self._offline = action == "offline"
         elif action != "recompute":
-            raise UsageError(f"unknown budget action {action}", hint="set-limit, freeze, unfreeze, recompute")
+            raise UsageError(
+                f"unknown budget action {action}", hint="set-limit, freeze, unfreeze, offline, online, recompute"
+            )
         self._retier(fresh=True)
         if self._audit is not None:
             outcome = f"{key or 'monthly'}={amount_nano}" if action == "set-limit" else "done"
@@ -301,6 +311,16 @@ class MemoryAudit:
 
     def __init__(self) -> None:
         self.rows: list[AuditEntry] = []
+
+    def enter(self, entry: AuditEntry, cost_nano: int) -> int:
+        """Append the entry of an attempt that may leave from now on; return its number, from 1."""
+        self.rows.append(replace(entry, cost_nano=cost_nano, outcome=SENT))
+        return len(self.rows)
+
+    def complete(self, number: int, settlement: Settlement) -> None:
+        """Say how the attempt ended."""
+        entry = self.rows[number - 1]
+        self.rows[number - 1] = replace(entry, cost_nano=settlement.cost_nano, outcome=settlement.outcome)
 
     async def record(self, entry: AuditEntry) -> None:
         """Append."""

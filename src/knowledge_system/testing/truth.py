@@ -11,10 +11,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from knowledge_system.domain.clock import to_utc
+from knowledge_system.domain.embedding import Coverage
 from knowledge_system.domain.errors import NotFound, UsageError
 from knowledge_system.domain.knowledge import ItemStatus, KnowledgeItem
+from knowledge_system.domain.sensitivity import Sensitivity
 from knowledge_system.domain.sessions import Exchange, Session
-from knowledge_system.domain.truth import OutboxEntry, Totals, Truth
+from knowledge_system.domain.truth import OutboxEntry, Truth
+from knowledge_system.testing.truth_records import MemoryRecords
 from knowledge_system.testing.truth_store import Store, kept, recounted
 
 if TYPE_CHECKING:
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from knowledge_system.domain.clock import Clock
     from knowledge_system.domain.embedding import EmbeddingSpace, Vector
     from knowledge_system.domain.knowledge import Evidence
-    from knowledge_system.domain.search import SearchLogEntry
     from knowledge_system.domain.sessions import SourceState
     from knowledge_system.domain.truth import IngestBatch, Learned, Page, SavedExchanges
     from knowledge_system.testing.truth_store import Key, StoredExchange
@@ -59,6 +61,10 @@ class _IngestLog:
 
     async def placeholders(self, session_id: str) -> dict[str, dict[str, int]]:
         return self._store.placeholders.get(session_id, {})
+
+    async def numbered(self, limit: int) -> frozenset[str] | None:
+        found = frozenset(session for session, numbers in self._store.placeholders.items() if numbers)
+        return found if len(found) <= limit else None
 
     async def save(self, batch: IngestBatch) -> SavedExchanges:
         store, batch = self._store, kept(batch)
@@ -158,6 +164,8 @@ class _Items:
             self._reinforce(key, added, confidence)
         for old, new in learned.superseded:
             self._supersede(old, new)
+        changed = {one.id for one in created} | {key for key, _, _ in learned.reinforced}
+        store.raise_levels(learned.levels, changed)
 
     def _supported(self, item: KnowledgeItem) -> KnowledgeItem | None:
         evidence = self._living(item.evidence)
@@ -215,6 +223,18 @@ class _Items:
         if self._store.closes_circle(old, new):
             raise UsageError(f"{new} is itself replaced by {old}.", hint="swap the two ids, or forget one of them")
         self._store.supersede(old, new, to_utc(at))
+
+    async def believe(self, identity: str, confidence: float) -> None:
+        if identity in self._store.items:
+            self._store.items[identity] = replace(self._store.items[identity], confidence=confidence)
+            self._store.announce([identity])
+
+    async def deprecate(self, identity: str, at: datetime) -> None:
+        item = self._store.items.get(identity)
+        if item is not None and item.status is ItemStatus.ACTIVE:
+            until = max(to_utc(at), item.valid_from)
+            self._store.items[identity] = replace(item, status=ItemStatus.DEPRECATED, valid_to=until)
+            self._store.announce([identity])
 
     async def forget(self, ids: Sequence[str]) -> int:
         return self._store.forget_items(ids)
@@ -276,6 +296,18 @@ class _Vectors:
     async def references(self, owners: Sequence[str]) -> dict[str, list[str]]:
         return {owner: list(self._store.passages[owner]) for owner in owners if self._store.passages.get(owner)}
 
+    async def coverage(self, space: EmbeddingSpace, owners: Sequence[str] | None = None) -> Coverage:
+        store = self._store
+        levels = {key: one.exchange.sensitivity for key, one in store.exchanges.items()}
+        levels |= {key: one.sensitivity for key, one in store.items.items()}
+        asked = [key for key in levels if owners is None or key in owners]
+        found = {key for key in asked for text in store.passages.get(key, ())[:1] if (text, space.key) in store.vectors}
+        embeddable = sum(levels[key] is not Sensitivity.SECRET for key in asked)
+        return Coverage(embeddable, min(len(found), embeddable), frozenset() if owners is None else frozenset(found))
+
+    async def holds(self, space: EmbeddingSpace) -> bool:
+        return any(place == space.key for _, place in self._store.vectors)
+
     async def prune(self, space: EmbeddingSpace, keep_from: datetime) -> int:
         referred = {one for hashes in self._store.passages.values() for one in hashes}
         before = len(self._store.vectors)
@@ -315,48 +347,17 @@ class _Outbox:
         return len(owners)
 
 
-class _Ledger:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+def memory_truth(clock: Clock, store: Store | None = None) -> Truth:
+    """Return an empty truth that lives as long as its ports; it passes the contract suite of the databases.
 
-    async def log_search(self, entry: SearchLogEntry) -> None:
-        self._store.searches.append(entry)
-
-    async def record_event(self, kind: str, payload: Mapping[str, str | float]) -> None:
-        self._store.events.append((self._store.clock.now(), kind, dict(payload)))
-
-    async def totals(self) -> Totals:
-        store = self._store
-        stored = store.exchanges.values()
-        return Totals(
-            sessions=len(store.sessions),
-            exchanges=len(store.exchanges),
-            items=dict(Counter(one.status.value for one in store.items.values())),
-            unlearned=sum(one.learned is None for one in stored),
-            evidence=sum(len(one.evidence) for one in store.items.values()),
-            searches=len(store.searches),
-            vectors=dict(Counter(space for _, space in store.vectors)),
-            sensitivity=dict(Counter(one.exchange.sensitivity.value for one in stored)),
-            bytes_on_disk=0,
-            last_exchange_at=max((one.ordered_at for one in stored), default=None),
-        )
-
-    async def check(self) -> list[str]:
-        empty = [one.id for one in self._store.items.values() if not one.evidence]
-        return [f"item has no evidence: {len(empty)} ({', '.join(empty)})"] if empty else []
-
-    async def owners(self, after: str = "", limit: int = 1000) -> list[str]:
-        return sorted(one for one in (*self._store.exchanges, *self._store.items) if one > after)[:limit]
-
-
-def memory_truth(clock: Clock) -> Truth:
-    """Return an empty truth that lives as long as its ports; it passes the contract suite of the databases."""
-    store = Store(clock)
+    With a `store` others (`MemoryTrajectories`) can look at the same state.
+    """
+    store = Store(clock) if store is None else store
     return Truth(
         ingest=_IngestLog(store),
         exchanges=_Exchanges(store),
         items=_Items(store),
         vectors=_Vectors(store),
         outbox=_Outbox(store),
-        ledger=_Ledger(store),
+        ledger=MemoryRecords(store),
     )

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from knowledge_system.domain.clock import to_utc
 from knowledge_system.domain.knowledge import ItemStatus, KnowledgeItem
+from knowledge_system.domain.sensitivity import Sensitivity, highest
 from knowledge_system.domain.sessions import Exchange, Session, SourceState, normalised
 from knowledge_system.domain.truth import OutboxEntry, SavedExchanges, storable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from knowledge_system.domain.clock import Clock
     from knowledge_system.domain.embedding import Vector
@@ -88,6 +89,20 @@ class Store:
         gone = set(self.passages.pop(owner, ()))
         gone -= {one for hashes in self.passages.values() for one in hashes}
         self.vectors = {key: value for key, value in self.vectors.items() if key[0] not in gone}
+
+    def raise_levels(self, levels: Mapping[str, Sensitivity], changed: Collection[str]) -> None:
+        """Raise exchanges, then the items that changed or rest on them to the strictest of their sources."""
+        for key in levels.keys() & self.exchanges.keys():
+            one = self.exchanges[key]
+            one.exchange = replace(one.exchange, sensitivity=highest([one.exchange.sensitivity, levels[key]]))
+            if levels[key] is Sensitivity.SECRET:
+                self.drop_passages(key)
+                self.announce([key])
+        for key, item in self.items.items():
+            behind = {one.exchange_id for one in item.evidence} & self.exchanges.keys()
+            if key in changed or levels.keys() & behind:
+                sources = [self.exchanges[one].exchange.sensitivity for one in behind]
+                self.items[key] = replace(item, sensitivity=highest([item.sensitivity, *sources]))
 
     def save_session(self, new: Session) -> None:
         """Store a session together with what is known of it."""

@@ -1,0 +1,119 @@
+"""The one read of a search: rows by id, with statements that are built once and rows that are decoded by hand.
+
+Building a statement and its rows the usual way takes three times as long as running it, all of it under the
+interpreter lock: 1.4 ms for 20 items, 0.4 ms this way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from knowledge_system.domain.clock import from_stored
+from knowledge_system.domain.search import SourceRef
+from knowledge_system.domain.truth import Found
+from knowledge_system.storage import hot_queries
+from knowledge_system.storage.columns import StoredJson, StoredTime
+from knowledge_system.storage.rows import evidence_of, exchange_of, item_of
+from knowledge_system.storage.statements import CHUNK, chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sqlalchemy import Connection, Dialect, Select
+
+    from knowledge_system.domain.knowledge import Evidence, KnowledgeItem
+    from knowledge_system.domain.sessions import Exchange
+    from knowledge_system.storage.rows import Row
+
+SIZES: Final = (8, 32, 128, CHUNK)
+"""Ids a statement takes; fewer ids are filled up with the last one, so that few statements are built and prepared."""
+
+
+def found(connection: Connection, owners: Iterable[str]) -> Found:
+    """Return the rows of `owners` that exist, and the places of the exchanges that the items rest on."""
+    rows: dict[str, KnowledgeItem | Exchange] = {}
+    places: dict[str, SourceRef] = {}
+    reader = _Reader(connection)
+    for ids in chunks(owners):
+        exchanges, items = ([one for one in ids if one.startswith(sign)] for sign in "xk")
+        rows.update((row["id"], exchange_of(row)) for row in reader.rows(_exchanges, exchanges))
+        evidence = _evidence(reader, items, places)
+        rows.update((row["id"], item_of(row, evidence.get(row["id"], ()))) for row in reader.rows(_items, items))
+    return Found({key: rows[key] for key in owners if key in rows}, places)
+
+
+def _evidence(reader: _Reader, items: Sequence[str], places: dict[str, SourceRef]) -> dict[str, tuple[Evidence, ...]]:
+    """Return the evidence of items in order, and note where the exchanges stand."""
+    numbered: defaultdict[str, dict[int, Evidence]] = defaultdict(dict)
+    for row in reader.rows(hot_queries.evidence_with_places, items):
+        numbered[row["item_id"]][row["position"]] = evidence_of(row)
+        if row["path"] is not None:
+            places[row["exchange_id"]] = SourceRef(row["path"], row["session_id"], row["exchange_index"])
+    return {item: tuple(one[place] for place in sorted(one)) for item, one in numbered.items()}
+
+
+def _exchanges(ids: Sequence[str]) -> Select[Any]:
+    return hot_queries.exchanges_by_id(ids, tools=False)
+
+
+def _items(ids: Sequence[str]) -> Select[Any]:
+    return hot_queries.items_by_id(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A statement as the driver takes it: its text, the names of its parameters where it wants names, its columns."""
+
+    text: str
+    parameters: tuple[str, ...]
+    columns: tuple[str, ...]
+    decoded: tuple[tuple[int, Callable[[str], Any]], ...]
+
+
+class _Reader:
+    """Runs statements in one transaction, as near to the driver as the engine lets us."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._dialect = connection.dialect
+        self._run: Callable[[str, Any], Any] = connection.exec_driver_sql
+        if self._dialect.name == "sqlite":  # its errors are known by themselves: see `failures`
+            cursor: Any = connection.connection.cursor()
+            if not cursor.connection.in_transaction:
+                cursor.execute("BEGIN")  # ends when the connection goes back to the pool
+            self._run = cursor.execute
+
+    def rows(self, build: Callable[[Sequence[str]], Select[Any]], ids: Sequence[str]) -> Iterator[Row]:
+        """Yield what the statement that `build` makes of `ids` finds; every id is one parameter of it."""
+        if not ids:
+            return
+        size = next(size for size in SIZES if size >= len(ids))
+        prepared = _prepared(self._dialect, build, size)
+        values = (*ids, *[ids[-1]] * (size - len(ids)))
+        given = dict(zip(prepared.parameters, values, strict=True)) if prepared.parameters else values
+        for row in self._run(prepared.text, given).fetchall():
+            cells = list(row)
+            for place, decode in prepared.decoded:
+                if cells[place] is not None:
+                    cells[place] = decode(cells[place])
+            yield dict(zip(prepared.columns, cells, strict=True))
+
+
+@lru_cache(maxsize=64)
+def _prepared(dialect: Dialect, build: Callable[[Sequence[str]], Select[Any]], size: int) -> _Prepared:
+    statement = build([f"{number}" for number in range(size)])
+    compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    named = {value: name for name, value in compiled.params.items()}
+    columns = list(statement.selected_columns)
+    decoders: dict[type, Callable[[str], Any]] = {StoredTime: from_stored, StoredJson: json.loads}
+    return _Prepared(
+        text=compiled.string,
+        parameters=() if compiled.positional else tuple(named[f"{number}"] for number in range(size)),
+        columns=tuple(column.name for column in columns),
+        decoded=tuple(
+            (place, decoders[kind]) for place, one in enumerate(columns) if (kind := type(one.type)) in decoders
+        ),
+    )
