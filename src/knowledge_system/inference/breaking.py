@@ -150,7 +150,7 @@ class Guarded:
         candidate = self._bill.candidate
         asked = self._watch.finishing.start(self._watch.breakers.admit(candidate.provider, candidate.rule))
         try:
-            return await asyncio.shield(asked)
+            return asked.result() if asked.done() else await asyncio.shield(asked)
         except BreakerOpen:
             raise
         except KnowledgeError:
@@ -186,7 +186,7 @@ class Guarded:
         with contextlib.suppress(KnowledgeError):  # the lease gives it back
             await self._watch.breakers.returned(permit)
 
-    async def _return_late(self, asked: asyncio.Task[Permit]) -> None:
+    async def _return_late(self, asked: asyncio.Future[Permit]) -> None:
         with contextlib.suppress(KnowledgeError):
             await self._returned(await asked)
 

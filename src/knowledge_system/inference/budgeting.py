@@ -51,7 +51,7 @@ class Purse:
         """Reserve. When the caller leaves while the ledger works, what it set aside is given back."""
         asked = self._finishing.start(self._ledger.reserve(hold))
         try:
-            return await asyncio.shield(asked)
+            return asked.result() if asked.done() else await asyncio.shield(asked)
         except asyncio.CancelledError:
             self._finishing.start(self._give_back(asked))
             raise
@@ -59,17 +59,18 @@ class Purse:
     async def settle(self, reservation: Reservation, settlement: Settlement) -> None:
         """Settle, whatever becomes of the caller. A ledger that fails is asked again in the background."""
         try:
-            await self._finishing.finish(self._ledger.settle(reservation, settlement))
+            crossed = await self._finishing.finish(self._ledger.settle(reservation, settlement))
         except KnowledgeError:
             self._finishing.start(self._settle_later(reservation, settlement))
             return
-        await self._tell_tier()
+        if crossed:
+            await self._tell_tier()
 
     def renewing(self, reservation: Reservation, lease: timedelta) -> Renewal:
         """Renew a reservation at every third of its lease, until it is cancelled."""
         return Renewal(self._ledger, reservation, lease)
 
-    async def _give_back(self, asked: asyncio.Task[Reservation]) -> None:
+    async def _give_back(self, asked: asyncio.Future[Reservation]) -> None:
         with contextlib.suppress(KnowledgeError):
             await self.settle(await asked, Settlement(0, None, "released"))
 
@@ -78,11 +79,12 @@ class Purse:
         for delay in _SETTLE_DELAYS:
             await self._sleep(delay)
             try:
-                await self._ledger.settle(reservation, settlement)
+                crossed = await self._ledger.settle(reservation, settlement)
             except KnowledgeError as error:
                 reason = error.message
             else:
-                await self._tell_tier()
+                if crossed:
+                    await self._tell_tier()
                 return
         self._emit(SettlementFailed(reservation.id, settlement.cost_nano, reason))
 
@@ -165,7 +167,7 @@ class Budgeted:
             with account.judging():
                 yield account
             return
-        hold = Hold(worst, candidate.provider, candidate.model, call.operation, call.project, self._lease)
+        hold = Hold(worst, candidate.provider, candidate.model, call.operation, call.project, self._lease, bill.entry)
         reservation = await self._purse.reserve(hold)
         account = Account(bill, worst)
         renewal = self._purse.renewing(reservation, self._lease)

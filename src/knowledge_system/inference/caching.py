@@ -1,8 +1,9 @@
 """The cache around the strategy: L1, L2, equal calls in flight. A hit never spends.
 
 Keys. SHA-256 of the canonical request (unknown parameters included), the level's scope, the strategy, the generation of
-knowledge, and one candidate: an answer lies under the model that gave it, and a call looks under every model that it
-may be answered by. Content above `public` stays in this process unless the shared cache is marked private.
+the cache as it was when the call came, the settings' fingerprint, and one candidate: an answer lies under the model
+that gave it, and a call looks under every model that it may be answered by. Content above `public` stays in this
+process unless the shared cache is marked private.
 
 What is stored. Complete, valid answers only: no errors, truncations or refusals. A call is cacheable when it says so,
 carries an idempotency key, or gives a temperature of 0 (any temperature under a strategy with `cacheAggressive`); an
@@ -14,8 +15,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from knowledge_system.domain.caching import HITS
 from knowledge_system.domain.errors import KnowledgeError
 from knowledge_system.domain.events import CacheConsulted
 from knowledge_system.domain.inference import BudgetExhausted, Call, Delta, EmbedReply, NoProvider, Reply
@@ -27,7 +30,7 @@ from knowledge_system.inference.single_flight import SingleFlight
 from knowledge_system.inference.streams import Closing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from knowledge_system.domain.events import Emit
     from knowledge_system.domain.inference import EmbedCall, LanguageModel
@@ -42,6 +45,15 @@ _ReplyT = TypeVar("_ReplyT", Reply, EmbedReply)
 _COMPLETE = frozenset({"stop", "tool"})
 _MOST_EMBEDDED = 16
 """Texts of an embedding call that is cached: questions are, backfills have a store of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found(Generic[_ReplyT]):
+    """An answer of the cache, the level that had it, and what it cost when it was made."""
+
+    reply: _ReplyT
+    level: str
+    cost_nano: int
 
 
 class Shelves:
@@ -63,11 +75,21 @@ class Shelves:
         self.vectors: SingleFlight[EmbedReply] = SingleFlight()
         self._emit = emit
         self._counts: Counter[str] = Counter()
+        self._held_for = ""
 
-    def count(self, operation: str, result: str) -> None:
-        """Count how one request went: once, whichever levels it asked."""
+    def count(self, operation: str, result: str, saved_nano: int = 0) -> None:
+        """Count how one request went: once, whichever levels it asked; `saved_nano` is what the answer once cost."""
         self._counts[result] += 1
-        self._emit(CacheConsulted(operation, result))
+        self._counts["saved_nano"] += saved_nano
+        self._emit(CacheConsulted(operation, result, saved_nano))
+
+    async def now(self) -> str:
+        """Return the generation; once it has moved on, what this process holds of older ones is dropped."""
+        generation = await self.generation.current()
+        if generation != self._held_for:
+            self._held_for = generation
+            await self.l1.clear()
+        return generation
 
     async def find(self, keys: Sequence[str], *, shared: bool) -> tuple[bytes, str] | None:
         """Return the first value under `keys` and its level; one of L2 moves up for the time it has left."""
@@ -105,9 +127,9 @@ class Shelves:
         return count
 
     async def stats(self) -> Mapping[str, float]:
-        """Return requests by result, and size and bytes of L1."""
+        """Return requests by result, what hits saved (nano-dollars), and size and bytes of L1."""
         memory = await self.l1.stats()
-        results = {name: float(self._counts[name]) for name in ("l1", "l2", "shared", "stale", "miss", "bypass")}
+        results = {name: float(self._counts[name]) for name in (*HITS, "miss", "bypass", "saved_nano")}
         return {**results, "size": memory["size"], "bytes": memory["bytes"]}
 
     async def _far(self, key: str) -> tuple[bytes, float] | None:
@@ -140,18 +162,41 @@ class Cached:
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
         """Stream; a cached answer comes in one piece. Streams in flight are not shared: each has its own reader."""
-        cacheable = self._cacheable(call)
-        keys: list[str] = await self._keys(call) if cacheable else []
-        found = await self._lookup(keys, Reply) if cacheable else None
-        self._shelves.count(call.operation, found[1] if found else "miss" if cacheable else "bypass")
-        if found is not None:
-            yield Delta(text=found[0].text, reply=found[0])
-            return
-        async with Closing(self._inner.stream(call)) as deltas:
+        async with Closing(await self._source(call)) as deltas:
             async for delta in deltas:
-                if delta.reply is not None and cacheable:
-                    await self._keep(call, delta.reply)
                 yield delta
+
+    async def _source(self, call: Call) -> AsyncIterator[Delta]:
+        """Return where the pieces of an answer come from."""
+        if not self._cacheable(call):
+            self._shelves.count(call.operation, "bypass")
+            return self._inner.stream(call)
+        generation = await self._shelves.now()
+        keys = self._keys(call, generation)
+        found = await self._lookup(keys, Reply)
+        if found is None:
+            return self._streamed(call, keys, generation)
+        self._shelves.count(call.operation, found.level, found.cost_nano)
+        return _whole(found.reply)
+
+    async def _streamed(self, call: Call, keys: list[str], generation: str) -> AsyncGenerator[Delta, None]:
+        """Stream anew and keep the answer; where the budget forbids it, what is stale is better than nothing."""
+        result, begun = "miss", False
+        try:
+            async with Closing(self._inner.stream(call)) as deltas:
+                async for delta in deltas:
+                    if delta.reply is not None:
+                        await self._keep(call, delta.reply, generation)
+                    begun = True
+                    yield delta
+        except BudgetExhausted:
+            stale = None if begun else self._stale(keys, Reply)
+            if stale is None:
+                raise
+            result = "stale"
+            yield Delta(text=stale.reply.text, reply=stale.reply)
+        finally:
+            self._shelves.count(call.operation, result)
 
     async def embed(self, call: EmbedCall) -> EmbedReply:
         """Embed from the cache, a flight, or anew."""
@@ -167,28 +212,34 @@ class Cached:
         ask: Callable[..., Awaitable[_ReplyT]],
         flights: SingleFlight[_ReplyT],
     ) -> _ReplyT:
-        keys: list[str] = await self._keys(call)
+        generation = await self._shelves.now()
+        keys: list[str] = self._keys(call, generation)
         found = await self._lookup(keys, kind)
         if found is not None:
-            self._shelves.count(call.operation, found[1])
-            return found[0]
+            self._shelves.count(call.operation, found.level, found.cost_nano)
+            return found.reply
 
         async def work() -> _ReplyT:
             reply = await ask(call)
-            await self._keep(call, reply)
+            await self._keep(call, reply, generation)
             return reply
 
         flight = canonical([*keys, call.idempotency_key])
+        result, saved = "miss", 0
         try:
             reply, led = await self._flown(flight, work, flights)
+            if led:
+                return reply
+            result, saved = "shared", reply.cost_nano
+            return dataclasses.replace(reply, cached=True, cost_nano=0, attempts=())
         except BudgetExhausted:
             stale = self._stale(keys, kind)
             if stale is None:
                 raise
-            self._shelves.count(call.operation, "stale")
-            return stale
-        self._shelves.count(call.operation, "miss" if led else "shared")
-        return reply if led else dataclasses.replace(reply, cached=True, cost_nano=0, attempts=())
+            result = "stale"
+            return stale.reply
+        finally:
+            self._shelves.count(call.operation, result, saved)
 
     async def _flown(
         self,
@@ -220,13 +271,13 @@ class Cached:
             return False
         return call.temperature == 0 or self._shelves.options.style(call).cache_aggressive
 
-    async def _keys(self, call: Call | EmbedCall) -> list[str]:
+    def _keys(self, call: Call | EmbedCall, generation: str) -> list[str]:
         """Return a key for each candidate that may answer; the call's identity is hashed once."""
         base = hashlib.sha256(request(call).encode())
         style = self._shelves.options.style(call).name
         idempotency = call.idempotency_key if self._only_by_key(call) else None
-        generation = await self._shelves.generation.current()
-        base.update(canonical([self._scope, style, idempotency, generation]).encode())
+        setting = [self._scope, style, idempotency, generation, self._shelves.options.fingerprint]
+        base.update(canonical(setting).encode())
         return [self._key(base, candidate) for candidate in narrowed(self._candidates, call)]
 
     def _only_by_key(self, call: Call | EmbedCall) -> bool:
@@ -240,27 +291,35 @@ class Cached:
         own.update(canonical(candidate.key).encode())
         return own.hexdigest()
 
-    async def _lookup(self, keys: list[str], kind: type[_ReplyT]) -> tuple[_ReplyT, str] | None:
+    async def _lookup(self, keys: list[str], kind: type[_ReplyT]) -> _Found[_ReplyT] | None:
         found = await self._shelves.find(keys, shared=self._shared)
-        reply = None if found is None else unpacked(found[0], kind, f"cache {found[1]}")
-        if found is None or not isinstance(reply, kind):
-            return None
-        return reply, found[1]
+        return None if found is None else _opened(found[0], kind, found[1], f"cache {found[1]}")
 
-    def _stale(self, keys: list[str], kind: type[_ReplyT]) -> _ReplyT | None:
+    def _stale(self, keys: list[str], kind: type[_ReplyT]) -> _Found[_ReplyT] | None:
         value = self._shelves.stale(keys)
-        reply = None if value is None else unpacked(value, kind, "stale cache: the budget allows no new answer")
-        return reply if isinstance(reply, kind) else None
+        route = "stale cache: the budget allows no new answer"
+        return None if value is None else _opened(value, kind, "stale", route)
 
-    async def _keep(self, call: Call | EmbedCall, reply: Reply | EmbedReply) -> None:
-        """Store a complete answer under the candidate that gave it."""
+    async def _keep(self, call: Call | EmbedCall, reply: Reply | EmbedReply, generation: str) -> None:
+        """Store a complete answer under the candidate that gave it, in the generation in which it was asked for."""
         if isinstance(reply, Reply) and not _complete(call, reply):
             return
         given = [attempt.model for attempt in reply.attempts if attempt.provider == reply.provider]
         model = given[-1] if given else reply.model
-        keys = await self._keys(dataclasses.replace(call, provider=reply.provider, model=model))
+        keys = self._keys(dataclasses.replace(call, provider=reply.provider, model=model), generation)
         for key in keys[:1]:
             await self._shelves.store(key, packed(reply), shared=self._shared)
+
+
+def _opened(value: bytes, kind: type[_ReplyT], level: str, route: str) -> _Found[_ReplyT] | None:
+    content = unpacked(value, kind, route)
+    if content is None or not isinstance(content[0], kind):
+        return None
+    return _Found(content[0], level, content[1])
+
+
+async def _whole(reply: Reply) -> AsyncGenerator[Delta, None]:
+    yield Delta(text=reply.text, reply=reply)
 
 
 def _complete(call: Call | EmbedCall, reply: Reply) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from knowledge_system.domain.inference import EmbedCall, LanguageModel, Usage
+    from knowledge_system.domain.money import AuditEntry
     from knowledge_system.inference.provider import Provider
 
 
@@ -92,7 +93,7 @@ class Bill:
     """What one attempt did and cost, written by the wrappers of that attempt and read by the strategy.
 
     `sent` turns true just before the request may leave. `repairable` tells the breaker to keep its verdict on a
-    malformed reply for the repair that follows.
+    malformed reply for the repair that follows. `entry` is what the audit log will say of the attempt.
     """
 
     candidate: Candidate
@@ -102,6 +103,7 @@ class Bill:
     cost_nano: int = 0
     measured: bool = True
     repairable: bool = False
+    entry: AuditEntry | None = None
 
 
 class AttemptFactory(Protocol):

@@ -15,7 +15,7 @@ from knowledge_system.domain.errors import UsageError
 from knowledge_system.domain.events import Emit, discard
 from knowledge_system.domain.sensitivity import Sensitivity
 from knowledge_system.inference.attempting import Means
-from knowledge_system.inference.auditing import Audited, Auditor
+from knowledge_system.inference.auditing import Audited
 from knowledge_system.inference.batching import Batched
 from knowledge_system.inference.breaking import Guarded, Watch
 from knowledge_system.inference.budgeting import Budgeted, Purse
@@ -34,22 +34,21 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.clock import Clock
     from knowledge_system.domain.inference import Call, Delta, EmbedCall, EmbedReply, LanguageModel, Reply
-    from knowledge_system.domain.money import AuditLog, Breakers, BreakerStatus, BudgetLedger, ResponseCache
+    from knowledge_system.domain.money import Breakers, BreakerStatus, BudgetLedger, ResponseCache
+    from knowledge_system.domain.sensitivity import Classifier
     from knowledge_system.inference.breaking import Mark
     from knowledge_system.inference.candidates import Bill, Candidate
     from knowledge_system.inference.generation import Generation
     from knowledge_system.inference.options import EngineOptions
-    from knowledge_system.inference.privacy import Classifier
     from knowledge_system.inference.styles import Style
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The state that processes share: ledger, breakers, audit; and, where they have them, cache and generation."""
+    """What processes share: ledger (and audit log), breakers; where they have them, cache and generation."""
 
     ledger: BudgetLedger
     breakers: Breakers
-    audit: AuditLog
     cache: ResponseCache | None = None
     generation: Generation | None = None
 
@@ -77,7 +76,7 @@ def build_engine(
     def attempt(bill: Bill) -> LanguageModel:
         limited = TimeLimited(bill.candidate)
         budgeted = Budgeted(limited, bill, parts.purse, options.lease)
-        audited = Audited(budgeted, bill, parts.auditor)
+        audited = Audited(budgeted, bill, surroundings.clock)
         return Guarded(audited, bill, parts.watch)
 
     means = Means(
@@ -112,7 +111,6 @@ class _Parts:
             shared.ledger, offline=options.offline, fresh_for=options.standing_for, monotonic=around.monotonic
         )
         self.purse = Purse(shared.ledger, self.standing, around.emit, self.finishing, around.sleep)
-        self.auditor = Auditor(shared.audit, around.clock, around.emit, self.finishing)
         self.watch = Watch(shared.breakers, around.clock, around.emit, self.finishing, options.misconfigured_for)
         generation = RememberedGeneration(
             shared.generation or OwnGeneration(), options.generation_for, around.monotonic
@@ -169,7 +167,7 @@ class Engine:
         await self._parts.shelves.generation.advance()
 
     async def close(self) -> None:
-        """Wait for settlements, permits and audit rows of callers that have left."""
+        """Wait for settlements and permits of callers that have left."""
         await self._parts.finishing.drain()
 
     def _bounded(self, call: Call) -> Call:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import secrets
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,31 +45,38 @@ class OwnGeneration:
 class RememberedGeneration:
     """Asks the shared number at most once in `fresh_for` seconds, and keeps working when it cannot be read.
 
-    So a write in another process takes effect here within `fresh_for`; one in this process at once.
+    So a write in another process takes effect here within `fresh_for`; one in this process at once. As long as the
+    number was never read the generation is one that nobody else has: nothing that was invalidated can be found.
     """
 
     def __init__(self, shared: Generation, fresh_for: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._shared = shared
         self._fresh_for = fresh_for
         self._monotonic = monotonic
-        self._seen = "0"
+        self._seen = f"unread-{secrets.token_hex(8)}"
         self._asked = float("-inf")
         self._own = 0
+        self._asking = asyncio.Lock()
 
     async def current(self) -> str:
         """Return the shared number with the advances that only this process knows of."""
-        now = self._monotonic()
-        if now - self._asked >= self._fresh_for:
-            self._asked = now
-            with contextlib.suppress(KnowledgeError):  # the last known number goes on
-                self._seen = str(await self._shared.current())
+        if self._due():
+            async with self._asking:  # whoever comes meanwhile waits for the answer instead of using an old number
+                if self._due():
+                    with contextlib.suppress(KnowledgeError):  # the last known number goes on
+                        self._seen = str(await self._shared.current())
+                    self._asked = self._monotonic()
         return f"{self._seen}.{self._own}"
 
     async def advance(self) -> None:
         """Invalidate: here at once, elsewhere as soon as they look. Raises when the others cannot be told."""
-        self._asked = float("-inf")
-        try:
-            self._seen = str(await self._shared.advance())
-        except KnowledgeError:
-            self._own += 1  # this process at least forgets
-            raise
+        async with self._asking:
+            try:
+                self._seen = str(await self._shared.advance())
+                self._asked = self._monotonic()
+            except KnowledgeError:
+                self._own += 1  # this process at least forgets
+                raise
+
+    def _due(self) -> bool:
+        return self._monotonic() - self._asked >= self._fresh_for

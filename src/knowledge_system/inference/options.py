@@ -23,7 +23,8 @@ class EngineOptions:
     `active` is None when the configuration names no strategy. `operations` maps an operation to its strategy.
     `retries` are of the last target standing: N retries are N + 1 requests. `patience` bounds a call without a
     deadline. `max_output` is what a call without one gets: without it no worst case is known. `unclassified` are
-    operations of the classifier itself: never classified, always local.
+    operations of the classifier itself: never classified, always local. `fingerprint` stands for the settings that
+    shape answers: it is part of every key of the cache, so that engines set up differently never share an answer.
     """
 
     priority: tuple[str, ...] = ("local", "groq", "openrouter")
@@ -39,7 +40,7 @@ class EngineOptions:
     lease: timedelta = timedelta(seconds=60)
     misconfigured_for: float = 300.0
     standing_for: float = 1.0
-    classify_within: float = 10.0
+    classify_within: float = 30.0
     unclassified: frozenset[str] = frozenset({"classify-sensitivity"})
     l1_entries: int = 1000
     l1_bytes: int = 64 * 1024 * 1024
@@ -47,6 +48,7 @@ class EngineOptions:
     l2_ttl: float = 86_400.0
     l2_private: bool = False
     generation_for: float = 1.0
+    fingerprint: str = ""
     embed_inputs: int = 2048
     embed_tokens: int = 300_000
 

@@ -220,7 +220,7 @@ class Provider:
         if not self.base_url.startswith(("http://", "https://")):
             return "the base URL must begin with https:// or http://"
         if self.row.name == vendors.LOCAL and not self.local:
-            return "the local provider's host or model is not local"
+            return "the local provider's host or model is not local: declare the host in inference.localModels.hosts"
         plain = self.base_url.startswith("http://")
         if plain and self.row.name != vendors.LOCAL and not vendors.is_loopback(self.base_url):
             return "a remote provider is called over https:// only"

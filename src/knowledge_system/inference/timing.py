@@ -3,56 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, TypeVar
 
 from knowledge_system.domain.inference import FailureKind, ProviderFailed
 from knowledge_system.inference.streams import Closing, following
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable
 
     from knowledge_system.domain.inference import Call, Delta, EmbedCall, EmbedReply, Reply
     from knowledge_system.inference.candidates import Candidate
 
+_T = TypeVar("_T")
+
 
 class TimeLimited:
-    """Raises ProviderFailed of kind `TIMEOUT` after the candidate's timeout; streams: for each delta."""
+    """Raises ProviderFailed of kind `TIMEOUT` after the candidate's timeout; streams: for each delta.
+
+    The error is chained to nothing: the one it replaces holds the frames of the request, and with them the prompt.
+    """
 
     def __init__(self, candidate: Candidate) -> None:
         self._candidate = candidate
 
     async def infer(self, call: Call) -> Reply:
         """Answer in time or fail."""
-        try:
-            async with asyncio.timeout(self._candidate.timeout):
-                return await self._candidate.port.infer(call)
-        except TimeoutError as error:
-            raise self._late() from error
+        return await self._in_time(self._candidate.port.infer(call))
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
         """Answer with no pause longer than the timeout."""
         async with Closing(self._candidate.port.stream(call)) as deltas:
-            while True:
-                try:
-                    async with asyncio.timeout(self._candidate.timeout):
-                        delta = await following(deltas)
-                except TimeoutError as error:
-                    raise self._late() from error
-                if delta is None:
-                    return
+            while (delta := await self._in_time(following(deltas))) is not None:
                 yield delta
 
     async def embed(self, call: EmbedCall) -> EmbedReply:
         """Embed in time or fail."""
-        try:
-            async with asyncio.timeout(self._candidate.timeout):
-                return await self._candidate.port.embed(call)
-        except TimeoutError as error:
-            raise self._late() from error
+        return await self._in_time(self._candidate.port.embed(call))
 
-    def _late(self) -> ProviderFailed:
+    async def _in_time(self, work: Awaitable[_T]) -> _T:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._candidate.timeout):
+                return await work
         candidate = self._candidate
-        return ProviderFailed(
+        raise ProviderFailed(
             f"{candidate.name} gave no answer in {candidate.timeout:g} s",
             kind=FailureKind.TIMEOUT,
             provider=candidate.provider,

@@ -20,12 +20,6 @@ WireName = Literal["openai", "anthropic", "ollama"]
 LOCAL = "local"
 """Name of the only row whose provider may count as local."""
 
-_PRIVATE = tuple(
-    ipaddress.ip_network(network)
-    for network in ("127.0.0.0/8", "0.0.0.0/32", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
-)
-"""Loopback, the unspecified address that reaches it, RFC 1918 and RFC 4193. Anything else must be declared local."""
-
 _NEVER_LOCAL = ("ollama.com", "ollama.ai")
 """Hosts that serve models of others, whatever a configuration declares."""
 
@@ -104,17 +98,18 @@ def is_loopback(url: str) -> bool:
 
 
 def is_local(url: str, declared: tuple[str, ...] = ()) -> bool:
-    """Tell whether what is sent to `url` stays with the user: this machine, a private address, or a `declared` host.
+    """Tell whether what is sent to `url` stays with the user: on this machine, or on a `declared` host.
 
-    Names are not looked up: what a name server says decides nothing about privacy. A provider's own host never counts.
+    A private address is no promise: it may be anybody's in the same network. Names are not looked up: what a name
+    server says decides nothing about privacy. A provider's own host never counts.
     """
     host = _host(url)
     remote = (*_NEVER_LOCAL, *(_host(row.base_url) for row in vendors().values() if row.name != LOCAL))
     if not host or any(host == name or host.endswith(f".{name}") for name in remote):
         return False
     address = _address(host)
-    private = address is not None and any(address in network for network in _PRIVATE)
-    return private or is_loopback(url) or host in {name.strip("[].").lower() for name in declared}
+    here = is_loopback(url) or (address is not None and address.is_unspecified)
+    return here or host in {name.strip("[].").lower() for name in declared}
 
 
 def is_cloud_model(model: str) -> bool:

@@ -97,11 +97,14 @@ class OpenAIWire:
         return Outgoing("/embeddings", body)
 
     def vectors(self, body: Mapping[str, Any], call: EmbedCall, target: Target) -> EmbedReply:
-        """Translate an answer with vectors; their `index` decides the order."""
+        """Translate an answer with vectors; their `index` decides the order, and must name each text once."""
         if body.get("error"):
             raise failures.from_error(target.provider, body["error"], self._clock.now())
         rows = [as_dict(row) for row in as_list(body.get("data"))]
-        if all(isinstance(row.get("index"), int) for row in rows):
+        places = [row.get("index") for row in rows]
+        if any(place is not None for place in places):
+            if sorted(place for place in places if isinstance(place, int)) != list(range(len(rows))):
+                raise failures.malformed(target.provider, "the vectors do not say which text each belongs to")
             rows.sort(key=lambda row: int(row["index"]))
         vectors = check_vectors([unit_vector(row.get("embedding")) for row in rows], call, target)
         return EmbedReply(vectors, target.provider, answered(body, target), usage=usage_of(body, target))

@@ -15,20 +15,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from knowledge_system.domain.sensitivity import Finding
 from knowledge_system.sensitivity.names import NameClass, classify
-from knowledge_system.sensitivity.reading import word_set
+from knowledge_system.sensitivity.reading import Reading, occurrences, word_set
 from knowledge_system.sensitivity.values import is_passphrase, is_password, is_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_STEMS = tuple(
-    sorted(
-        word_set(
-            "pass pwd secret token key cred auth jwt verifier pswd psw kennwort contrase senha pw: pw= pw\" pw' "
-            "\u043f\u0430\u0440\u043e\u043b\u044c \u5bc6\u7801 \u5bc6\u78bc \u30d1\u30b9\u30ef\u30fc\u30c9 "
-            "\ube44\ubc00\ubc88\ud638"
-        )
-    )
+_LETTER_STEMS = tuple(
+    sorted(word_set("pass pwd secret token key cred auth jwt verifier pswd psw kennwort contrase senha"))
+)
+_ENDED = "pw "
+_ENDED_STEMS = ("pw:", "pw=", 'pw"', "pw'")
+_FOREIGN_STEMS = (
+    "\u043f\u0430\u0440\u043e\u043b\u044c",
+    "\u5bc6\u7801",
+    "\u5bc6\u78bc",
+    "\u30d1\u30b9\u30ef\u30fc\u30c9",
+    "\ube44\ubc00\ubc88\ud638",
 )
 _NAME_REST = re.compile(r"[\w-]{0,48}(?:[ \t](?:key|token|secret|password)\b)?", re.IGNORECASE)
 _NAME_LEFT = 64
@@ -71,10 +74,10 @@ class _Value(NamedTuple):
     quoted: bool
 
 
-def assignment_findings(text: str, low: str) -> Iterator[Finding]:
-    """Yield the values behind the names of credentials; `low` is `text` in lower case, position by position."""
-    done = 0
-    for start, end in _stems(low):
+def assignment_findings(reading: Reading) -> Iterator[Finding]:
+    """Yield the values behind the names of credentials."""
+    text, done = reading.text, 0
+    for start, end in _stems(reading):
         if start < done:
             continue
         rest = _NAME_REST.match(text, end)
@@ -87,14 +90,15 @@ def assignment_findings(text: str, low: str) -> Iterator[Finding]:
             yield finding
 
 
-def _stems(low: str) -> list[tuple[int, int]]:
+def _stems(reading: Reading) -> list[tuple[int, int]]:
     """Return where the stems of credentials' names occur, in order."""
-    spans: list[tuple[int, int]] = []
-    for stem in [stem for stem in _STEMS if stem in low]:
-        at = low.find(stem)
-        while at != -1:
-            spans.append((at, at + len(stem.rstrip(":=\"'"))))
-            at = low.find(stem, at + len(stem))
+    spelled = reading.spelled
+    present = [stem for stem in _LETTER_STEMS if stem in spelled]
+    if _ENDED in spelled:
+        present += _ENDED_STEMS
+    if not reading.low.isascii():
+        present += _FOREIGN_STEMS
+    spans = [(at, at + len(stem.rstrip(":=\"'"))) for stem in present for at in occurrences(reading.low, stem)]
     return sorted(spans)
 
 
@@ -112,7 +116,7 @@ def _judge_name(text: str, start: int, end: int) -> Finding | None:
     name_class = classify(name)
     if name_class is None:
         return None
-    compared = _COMPARED.search(text, max(0, start - 264), start)
+    compared = "=" in text[max(0, start - 4) : start] and _COMPARED.search(text, max(0, start - 264), start)
     if compared and judge(name_class, _Context(name, "assign", compared.group(2), quoted=True)):
         return Finding(*compared.span(2), "secret", name_class.kind)
     operator = _OPERATOR.match(text, end)

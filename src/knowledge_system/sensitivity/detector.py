@@ -60,7 +60,7 @@ def _secrets(reading: Reading) -> Iterator[Finding]:
     yield from url_findings(reading.text)
     yield from header_findings(reading)
     yield from command_findings(reading)
-    yield from assignment_findings(reading.text, reading.low)
+    yield from assignment_findings(reading)
 
 
 def _personal(reading: Reading) -> Iterator[Finding]:

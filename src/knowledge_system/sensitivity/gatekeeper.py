@@ -70,7 +70,7 @@ class DoorGatekeeper:
             session_id=raw.session.id,
             index=raw.index,
             path=raw.session.path,
-            project=raw.session.project,
+            project=redact_text(raw.session.project, memory, Tally()),
             agent=raw.session.agent,
             user=user,
             assistant=assistant,
@@ -83,10 +83,11 @@ class DoorGatekeeper:
         )
 
     def admit_session(self, session: Session, memory: PlaceholderMemory) -> Session:
-        """Redact what a session says about itself: title, working directory, branch, and the texts of its metadata."""
+        """Redact what a session says about itself: project, title, working directory, branch, texts of its metadata."""
         tally = Tally()
         return replace(
             session,
+            project=redact_text(session.project, memory, tally),
             title=redact_text(session.title, memory, tally),
             cwd=redact_text(session.cwd, memory, tally),
             git_branch=redact_text(session.git_branch, memory, tally),

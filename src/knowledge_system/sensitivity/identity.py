@@ -35,10 +35,11 @@ _ITIN = re.compile(r"(?<![\w.-])9\d{2}-(?:5\d|6[0-5]|7\d|8[0-8]|9[0-24-9])-\d{4}
 
 
 class _Scheme(NamedTuple):
-    """A kind of number: slug, the phrases that announce it with their first words, and its notation."""
+    """A kind of number: slug, the phrases that announce it, singly with their first words too, and its notation."""
 
     kind: str
     phrases: re.Pattern[str]
+    alternatives: tuple[tuple[str, str], ...]
     first_words: frozenset[bytes]
     notation: re.Pattern[str]
 
@@ -46,9 +47,13 @@ class _Scheme(NamedTuple):
 def _scheme(kind: str, phrases: str, notation: str) -> _Scheme:
     alternatives = [phrase.strip() for phrase in phrases.split(",")]
     expression = "|".join(sorted((re.escape(phrase) for phrase in alternatives), key=len, reverse=True))
-    first_words = words_of(*(re.split(r"\W", phrase)[0] for phrase in alternatives))
+    first_words = [re.split(r"\W", phrase)[0] for phrase in alternatives]
     return _Scheme(
-        kind, re.compile(rf"\b(?:{expression})\b"), first_words, re.compile(rf"(?<![\w-])(?:{notation})(?![\w-])")
+        kind,
+        re.compile(rf"\b(?:{expression})\b"),
+        tuple(zip(first_words, alternatives, strict=True)),
+        words_of(*first_words),
+        re.compile(rf"(?<![\w-])(?:{notation})(?![\w-])"),
     )
 
 
@@ -140,7 +145,7 @@ def identity_findings(reading: Reading) -> Iterator[Finding]:
         yield Finding(start, len(reading.text.rstrip()), "personal", "number")
     if not _FIRST_WORDS.isdisjoint(reading.words) and _ENOUGH_DIGITS.search(reading.text):
         for scheme in _SCHEMES:
-            if not scheme.first_words.isdisjoint(reading.words):
+            if not scheme.first_words.isdisjoint(reading.words) and _may_announce(reading, scheme):
                 yield from _announced(reading, scheme)
 
 
@@ -190,6 +195,14 @@ def _near(text: str, start: int, end: int) -> bool:
     return (
         re.search(r"\b(?:ssn|social security)\b", text[max(0, start - _REACH) : end + _REACH], re.IGNORECASE)
         is not None
+    )
+
+
+def _may_announce(reading: Reading, scheme: _Scheme) -> bool:
+    """Whether a phrase of the scheme stands in the text; its first word is looked for where that costs least."""
+    return any(
+        (first in reading.spelled or not first.isascii()) and phrase in reading.low
+        for first, phrase in scheme.alternatives
     )
 
 

@@ -104,10 +104,13 @@ def _web_keys(text: str) -> Iterator[Finding]:
 
 def encoded_findings(reading: Reading, find: Callable[[str], list[Finding]]) -> Iterator[Finding]:
     """Yield base64 runs whose decoded text holds a secret by the judgement of `find`; images decode to no text."""
-    for run in _BASE64_RUN.finditer(reading.text) if reading.has_long_run else ():
-        decoded = _decoded_text(run.group())
-        if decoded:
-            secret = next((f for f in find(decoded) if f.category == "secret"), None)
+    at = 0
+    for stretch in reading.long_runs:
+        start = reading.text.index(stretch, at)
+        at = start + len(stretch)
+        for run in _BASE64_RUN.finditer(reading.text, start, at):
+            decoded = _decoded_text(run.group())
+            secret = next((f for f in find(decoded) if f.category == "secret"), None) if decoded else None
             if secret:
                 yield Finding(run.start(), run.end(), "secret", secret.kind)
 

@@ -74,21 +74,19 @@ _ROMANCE_STREETS = words_of(
     "calea strada boulevard"
 )
 _STREET_ENDINGS = (
-    "stra\u00dfe ",
     "strasse ",
-    "str. ",
     "gasse ",
     "weg ",
     "platz ",
     "allee ",
     "gata ",
     "gatan ",
-    "v\u00e4gen ",
     "straat ",
     "laan ",
     "utca ",
     "katu ",
 )
+_FOREIGN_STREET_ENDINGS = ("stra\u00dfe ", "v\u00e4gen ")
 _RESIDENCE_WORDS = words_of(
     "live lives lived living reside resides resided residing wohnt habite vive address adresse send"
 )
@@ -190,8 +188,15 @@ def _street_expressions(reading: Reading) -> Iterator[re.Pattern[str]]:
         yield _STREET
     if not _ROMANCE_STREETS.isdisjoint(reading.words):
         yield _ROMANCE_STREET
-    if any(ending in reading.low for ending in _STREET_ENDINGS):
+    if _has_street_ending(reading):
         yield _COMPOUND_STREET
+
+
+def _has_street_ending(reading: Reading) -> bool:
+    low, spelled = reading.low, reading.spelled
+    if any(ending in spelled and ending in low for ending in _STREET_ENDINGS) or ("str " in spelled and "str. " in low):
+        return True
+    return not low.isascii() and any(ending in low for ending in _FOREIGN_STREET_ENDINGS)
 
 
 def _is_place(place: str) -> bool:

@@ -25,13 +25,15 @@ _LARGE_NUMBER = 10**11
 class Tally:
     """What was found in the texts of one exchange: placements, distinct values by category, and the values themselves.
 
-    `values` maps secrets to their placeholders; it lives only as long as the exchange is being redacted.
+    `values` maps secrets to their placeholders, `clean` holds texts in which nothing was found: agents repeat commands,
+    paths and names many times. Both live only as long as the exchange is being redacted.
     """
 
     placements: int = 0
     secrets: set[str] = field(default_factory=set)
     personal: set[str] = field(default_factory=set)
     values: dict[str, str] = field(default_factory=dict)
+    clean: set[str] = field(default_factory=set)
 
 
 def redact(text: str, memory: PlaceholderMemory) -> tuple[str, int]:
@@ -47,8 +49,9 @@ def redact_text(text: str, memory: PlaceholderMemory, tally: Tally, *, settings:
     """
     detect = find_in_settings if settings else find
     for _ in range(_MOST_ROUNDS):
-        findings = detect(text)
+        findings = detect(text) if settings or text not in tally.clean else ()
         if not findings:
+            tally.clean.add(text)
             break
         text = _replaced(text, findings, memory, tally)
     return text
@@ -86,7 +89,7 @@ def redact_structured(text: str, memory: PlaceholderMemory, tally: Tally) -> str
         return redact_text(text, memory, tally)
     if clean != document:
         text = json.dumps(clean, ensure_ascii=False, indent=2 if "\n" in text else None)
-    trial = Tally()
+    trial = Tally(clean=tally.clean)
     closer = redact_text(text, memory, trial)
     if trial.placements and _is_json(closer):
         tally.placements += trial.placements

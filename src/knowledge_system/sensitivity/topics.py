@@ -5,6 +5,8 @@
     {"topics": [{"name": "payroll", "level": "confidential", "keywords": ["salary", "payslip"],
                  "globs": ["*/payroll/*"], "patterns": ["EMP-[0-9]{6}"]}]}
 
+A topic may also have a `description` and `examples`, sentences that the meaning layer compares with (`meanings`).
+
 `keywords` match whole words, upper and lower case alike; `globs` match the files an exchange touches and the working
 directory; `patterns` are regular expressions. A topic applies when any of them matches. A topic raises the level; a
 `public` topic lowers the default to public, and only where nothing sensitive was found.
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-_KEYS = ("name", "level", "keywords", "globs", "patterns")
+_KEYS = ("name", "level", "keywords", "globs", "patterns", "description", "examples")
 _CHUNK = 2000
 _OVERLAP = 200
 _LONGEST_TEXT = 262_144
@@ -42,18 +44,19 @@ class Topic:
     keywords: tuple[str, ...] = ()
     globs: tuple[str, ...] = ()
     patterns: tuple[re.Pattern[str], ...] = ()
+    description: str = ""
+    examples: tuple[str, ...] = ()
 
-    def matches(self, texts: Iterable[str], paths: Iterable[str]) -> bool:
-        """Whether a path or a text belongs to the topic. Texts are searched in pieces, which bounds the work."""
+    def matches(self, texts: Iterable[str], low: str, paths: Iterable[str]) -> bool:
+        """Whether a path or a text belongs to the topic; `low` is all texts in lower case, NUL between them.
+
+        Patterns are searched in pieces of the texts, which bounds the work.
+        """
         if any(fnmatch.fnmatchcase(path, glob) for glob in self.globs for path in paths):
             return True
-        return any(self._mentions(text) for text in texts)
-
-    def _mentions(self, text: str) -> bool:
-        low = text.lower()
         if any(keyword in low and _stands_alone(keyword, low) for keyword in self.keywords):
             return True
-        return any(pattern.search(piece) for pattern in self.patterns for piece in _pieces(text))
+        return any(pattern.search(piece) for pattern in self.patterns for text in texts for piece in _pieces(text))
 
 
 def _stands_alone(keyword: str, low: str) -> bool:
@@ -76,7 +79,8 @@ class TopicRules:
         A rule that fails while it runs proves nothing, so its content counts as sensitive.
         """
         try:
-            matching = [topic.level for topic in self.topics if topic.matches(texts, paths)]
+            low = "\0".join(texts).lower()
+            matching = [topic.level for topic in self.topics if topic.matches(texts, low, paths)]
         except (RuntimeError, MemoryError, OverflowError, ValueError, re.error):
             return Sensitivity.CONFIDENTIAL
         return highest(matching) if matching else None
@@ -120,10 +124,16 @@ def _topic(entry: Any, place: str) -> Topic:
     for key in entry:
         if key not in _KEYS:
             raise UsageError(f"{place}.{key}: unknown key", hint=f"Known keys: {', '.join(_KEYS)}.")
-    keywords, globs, patterns = (_strings(entry, key, place) for key in ("keywords", "globs", "patterns"))
-    if not (keywords or globs or patterns):
+    keywords, globs, patterns, examples = (
+        _strings(entry, key, place) for key in ("keywords", "globs", "patterns", "examples")
+    )
+    description = entry.get("description", "")
+    if not isinstance(description, str):
+        raise UsageError(f"{place}.description: expected a text", hint='Write "description": "a sentence or two".')
+    if not (keywords or globs or patterns or examples or description):
         raise UsageError(
-            f"{place}: the topic {entry['name']!r} matches nothing", hint='Add "keywords", "globs" or "patterns".'
+            f"{place}: the topic {entry['name']!r} matches nothing",
+            hint='Add "keywords", "globs", "patterns", "description" or "examples".',
         )
     compiled = tuple(_pattern(pattern, f"{place}.patterns[{index}]") for index, pattern in enumerate(patterns))
     return Topic(
@@ -132,6 +142,8 @@ def _topic(entry: Any, place: str) -> Topic:
         tuple(word.lower() for word in keywords),
         globs,
         compiled,
+        description,
+        examples,
     )
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from knowledge_system.domain.sensitivity import Finding
-from knowledge_system.sensitivity.reading import Reading, words_of
+from knowledge_system.sensitivity.reading import Reading, matches_at, words_of
 from knowledge_system.sensitivity.shapes import entropy, is_example, is_filler, looks_random, word_likeness
 
 if TYPE_CHECKING:
@@ -36,8 +36,13 @@ _COMMANDS = words_of(
     "podman helm oc nerdctl az redis ldapsearch ldapadd ldapmodify ldapdelete ldappasswd ldapwhoami "
     "smbclient net"
 )
+_COMMAND_STARTS = (
+    "mysql", "mariadb", "mongo", "sshpass", "docker", "podman", "helm", "oc", "nerdctl", "az", "redis-cli", "ldap",
+    "smbclient", "net",
+)  # fmt: skip
 _CLIENTS = words_of("curl wget http https httpie xh")
-_SCHEMES = words_of("basic bearer token negotiate ntlm apikey digest oauth splunk genie geniekey")
+_SCHEME_WORDS = ("basic", "bearer", "token", "negotiate", "ntlm", "apikey", "digest", "oauth", "splunk", "genie")
+_SCHEMES = words_of(*_SCHEME_WORDS, "geniekey")
 _SHORTEST_BASIC = 8
 _LEAST_ENTROPY = 2.2
 _SECURE_STRING = re.compile(r"(?i:convertto-securestring)\s{1,3}(?:-(?i:string)\s{1,3})?[\"']([^\"'\n]{3,200})[\"']")
@@ -76,12 +81,13 @@ def _userinfo(text: str, at: int) -> Iterator[Finding]:
 
 def header_findings(reading: Reading) -> Iterator[Finding]:
     """Yield the credentials of HTTP `Authorization` schemes, wherever the scheme's word stands before one."""
-    if not _SCHEMES.isdisjoint(reading.words):
-        for match in _HEADER.finditer(reading.text):
-            start = match.start(2)
-            value = match.group(2).rstrip(".")
-            if _is_credential((match.group(1) or "bearer").lower(), value, reading.low[max(0, start - 60) : start]):
-                yield Finding(start, start + len(value), "secret", "authorization")
+    if _SCHEMES.isdisjoint(reading.words):
+        return
+    for match in matches_at(_HEADER, reading.text, reading.places(_SCHEME_WORDS)):
+        start = match.start(2)
+        value = match.group(2).rstrip(".")
+        if _is_credential((match.group(1) or "bearer").lower(), value, reading.low[max(0, start - 60) : start]):
+            yield Finding(start, start + len(value), "secret", "authorization")
 
 
 def _is_credential(scheme: str, value: str, before: str) -> bool:
@@ -108,13 +114,13 @@ def _unlike_words(value: str, *, announced: bool) -> bool:
 def command_findings(reading: Reading) -> Iterator[Finding]:
     """Yield the passwords given by short options: `curl -u user:password`, `mysql -ppassword`, `sshpass -p …`."""
     text, words = reading.text, reading.words
-    if not _CLIENTS.isdisjoint(words):
+    if "-u" in text and not _CLIENTS.isdisjoint(words):
         for match in _CURL_USER.finditer(text):
             value = match.group(2)
             if not (value.isdigit() and match.group(1).isdigit()) and not is_example(value):
                 yield Finding(*match.span(2), "secret", "password")
     if not _COMMANDS.isdisjoint(words):
-        for match in _SHORT_FLAG.finditer(text):
+        for match in matches_at(_SHORT_FLAG, text, reading.places(_COMMAND_STARTS)):
             if _is_argument(match.group(1)):
                 yield Finding(*match.span(1), "secret", "password")
     if b"securestring" in words:

@@ -104,7 +104,7 @@ _FORMATS = (
     _format("mailgun-key", "key-", _LEFT + r"key-[0-9a-f]{32}" + _RIGHT),
     _format(
         "mailgun-key",
-        "-0 -1 -2 -3 -4 -5 -6 -7 -8 -9 -a -b -c -d -e -f",
+        "-",
         r"[0-9a-f](?<![0-9a-f-][0-9a-f])[0-9a-f]{31}-[0-9a-f]{8}-[0-9a-f]{8}(?![0-9a-f-])",
     ),
     _format("mailchimp-key", "-us", _LEFT + r"[0-9a-zA-Z]{32}-us\d{1,2}" + _RIGHT, 3.0),
@@ -177,15 +177,34 @@ _FORMATS = (
 _LEGACY_JFROG = _format(
     "jfrog-key",
     "AKC AP",
-    r"(?<![\w-])(?:AKC[A-Za-z0-9]{10,80}"
-    r"|AP[0-9A-F](?=[A-Za-z0-9]*[a-z])(?=[A-Za-z0-9]*[0-9x])[A-Za-z0-9]{10,80})" + _RIGHT,
+    r"A(?<![\w-]A)(?:KC[A-Za-z0-9]{10,80}"
+    r"|P[0-9A-F](?=[A-Za-z0-9]*[a-z])(?=[A-Za-z0-9]*[0-9x])[A-Za-z0-9]{10,80})" + _RIGHT,
     0.1,
 )
 _WEAK = 2
 _IN_TOKEN = re.compile(r"[\w.+=~%-]+\Z")
-_ANCHORS = tuple(
+_SIGNS = ("_", "-", ".")
+_TAIL = 2
+
+
+def _tail(anchor: str) -> str:
+    """Return the last letters that stand between signs before the sign at the end of `anchor`, if they tell enough."""
+    sign = anchor[-1]
+    _, led, last = anchor[:-1].rpartition(sign)
+    return last[-_TAIL:] if sign in _SIGNS and last and (led or len(last) >= _TAIL) else ""
+
+
+_IN_TOKENS = tuple(
     (anchor, index) for index, form in enumerate(_FORMATS) for anchor in form.anchors if _IN_TOKEN.match(anchor)
 )
+_ANCHORS = tuple((anchor, index) for anchor, index in _IN_TOKENS if not _tail(anchor))
+_SIGNED_ANCHORS = {
+    sign: {
+        tail: tuple((anchor, index) for anchor, index in _IN_TOKENS if anchor[-1] == sign and _tail(anchor) == tail)
+        for tail in {_tail(anchor) for anchor, _ in _IN_TOKENS if anchor[-1] == sign} - {""}
+    }
+    for sign in _SIGNS
+}
 _WIDE_ANCHORS = tuple(
     (anchor, index) for index, form in enumerate(_FORMATS) for anchor in form.anchors if not _IN_TOKEN.match(anchor)
 )
@@ -196,12 +215,22 @@ def vendor_findings(reading: Reading) -> Iterator[Finding]:
     if "AKC" in reading.text or "AP" in reading.text:
         yield from _matches(reading.text, _LEGACY_JFROG)
     tokens, text = reading.tokens, reading.text
-    found = [index for anchor, index in _ANCHORS if anchor in tokens] if tokens else []
+    found = sorted(_anchored(tokens)) if tokens else []
     found += [index for anchor, index in _WIDE_ANCHORS if anchor in text]
     for index in dict.fromkeys(found):
         form = _FORMATS[index]
         if len(form.anchors[0]) > _WEAK or form.expression.search(tokens):
             yield from _matches(text, form)
+
+
+def _anchored(tokens: str) -> set[int]:
+    """Return the formats that have an anchor in `tokens`. Two in three anchors end with a sign: few are looked for."""
+    found = {index for anchor, index in _ANCHORS if anchor in tokens}
+    for sign, anchors in _SIGNED_ANCHORS.items():
+        tails = {part[-_TAIL:] for part in tokens.split(sign)}
+        for tail in tails & anchors.keys():
+            found.update(index for anchor, index in anchors[tail] if anchor in tokens)
+    return found
 
 
 def _matches(text: str, form: Format) -> Iterator[Finding]:
