@@ -65,7 +65,10 @@ _GROUND = re.compile(r"(?i)\b(?:context|background|problem|motivation|why|sympto
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The request. `sentences` say it (spans in the prompt); `errors` are pasted error lines with their spans."""
+    """The request. `sentences` say it (spans in the prompt); `errors` are pasted error lines with their spans.
+
+    `title` is the heading of a handed-over plan, otherwise empty.
+    """
 
     sentences: tuple[Sentence, ...] = ()
     errors: tuple[Sentence, ...] = ()
@@ -74,6 +77,7 @@ class Ask:
     question: bool = False
     plan: bool = False
     trouble: bool = False
+    title: str = ""
 
     @property
     def text(self) -> str:
@@ -96,6 +100,7 @@ def read_ask(prompt: str) -> Ask:
         question=_QUESTION.search(prompt[:1_500]) is not None or prompt.rstrip().endswith("?"),
         plan=plan,
         trouble=bool(errors) or _TROUBLE.search(prompt[:PROMPT_CHARACTERS]) is not None,
+        title=next((s.text for s in spoken if s.kind == "heading"), "") if plan else "",
     )
 
 

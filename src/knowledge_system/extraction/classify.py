@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from knowledge_system.domain.knowledge import KnowledgeType
+from knowledge_system.extraction.course import course
 from knowledge_system.extraction.cues import cues
 from knowledge_system.extraction.features import features
+from knowledge_system.extraction.request_kinds import request_kinds
+from knowledge_system.extraction.traces import traces
 
 if TYPE_CHECKING:
     from knowledge_system.domain.knowledge import Episode
@@ -32,9 +35,17 @@ class Judgement:
 
 
 def observations(signals: Signals, episode: Episode, parameters: Parameters) -> dict[str, float]:
-    """Return everything the two models look at: signals, cues, and similarities to the anchors."""
+    """Return everything the two models look at: signals, what was asked and touched, similarities to the anchors."""
     near = parameters.similarity([vector for _, vector in episode.passages[:1]])
-    return {**features(signals), **cues(signals), **near, **_margin(near)}
+    return {
+        **features(signals),
+        **course(signals),
+        **cues(signals),
+        **request_kinds(signals.ask),
+        **traces(signals),
+        **near,
+        **_margin(near),
+    }
 
 
 def _margin(near: dict[str, float]) -> dict[str, float]:

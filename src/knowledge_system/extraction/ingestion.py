@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from knowledge_system.domain.events import ExchangesIngested, FileSkipped, TranscriptWarning
-from knowledge_system.domain.sessions import SkippedFile, SourceState
+from knowledge_system.domain.sessions import SkippedFile
 from knowledge_system.domain.truth import IngestBatch, SavedExchanges
+from knowledge_system.extraction.admission import Admission
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from knowledge_system.domain.events import Emit
-    from knowledge_system.domain.sensitivity import Gatekeeper, PlaceholderMemory
-    from knowledge_system.domain.sessions import (
-        Exchange,
-        RawExchange,
-        ReadWarning,
-        Session,
-        TranscriptBatch,
-        TranscriptReader,
-    )
-    from knowledge_system.domain.truth import Truth
+    from knowledge_system.domain.sensitivity import Gatekeeper
+    from knowledge_system.domain.sessions import Exchange, ReadWarning, TranscriptReader
+    from knowledge_system.domain.truth import IngestLog, Truth
+    from knowledge_system.extraction.admission import Outcome
 
 
+_LEFT_ALONE = "the process that reads ahead ended too early: the rest is read without it, which takes longer"
 HINDSIGHT = 2
 """Exchanges before a new one that are judged again: as many as the judge looks ahead."""
 
@@ -67,6 +64,30 @@ class IngestTally:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What lies below some paths: files with their sizes in bytes, in the order they are read, and what was skipped."""
+
+    sizes: Mapping[Path, int]
+    skipped: tuple[SkippedFile, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Bytes of all files."""
+        return sum(self.sizes.values())
+
+
+async def find(reader: TranscriptReader, paths: Sequence[Path]) -> Found:
+    """Look for the files that an ingest of `paths` has to read."""
+
+    def look() -> Found:
+        entries = list(reader.discover(paths))
+        sizes = {entry: _size(entry) for entry in entries if not isinstance(entry, SkippedFile)}
+        return Found(sizes, tuple(entry for entry in entries if isinstance(entry, SkippedFile)))
+
+    return await asyncio.to_thread(look)
+
+
+@dataclass(frozen=True, slots=True)
 class IngestProgress:
     """Position of a run: bytes of all files, bytes done, exchanges stored."""
 
@@ -75,75 +96,102 @@ class IngestProgress:
     exchanges: int
 
 
-class Ingestion:
-    """Reads transcripts into the truth. Never holds more than one batch of one file."""
+class Ahead(Protocol):
+    """Reads and redacts in a process of its own, ahead of what is being stored."""
 
-    def __init__(self, reader: TranscriptReader, gatekeeper: Gatekeeper, truth: Truth, emit: Emit) -> None:
+    @property
+    def least(self) -> int:
+        """Bytes still to read from which starting that process pays."""
+        ...
+
+    def outcomes(
+        self, files: Sequence[Path], options: IngestOptions, log: IngestLog
+    ) -> AsyncGenerator[tuple[Path, Outcome | None]]:
+        """Yield what `Admission.outcomes` does for each file in turn, then None for its end.
+
+        `log` tells how far each file was read before. Ends early when the process dies; what was yielded until then
+        holds.
+        """
+        ...
+
+
+class Ingestion:
+    """Reads transcripts into the truth. Never holds more than a few batches of one file."""
+
+    def __init__(
+        self, reader: TranscriptReader, gatekeeper: Gatekeeper, truth: Truth, emit: Emit, ahead: Ahead | None = None
+    ) -> None:
         self._reader = reader
-        self._gatekeeper = gatekeeper
         self._truth = truth
         self._emit = emit
+        self._ahead = ahead
+        self._admission = Admission(reader, gatekeeper, truth.ingest.placeholders)
 
     async def run(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path] | Found,
         options: IngestOptions,
         progress: Callable[[IngestProgress], None] | None = None,
     ) -> IngestTally:
         """Ingest everything below `paths`; what cannot be read is listed in the tally and does not stop the rest."""
-        tally = IngestTally()
-        files = [entry async for entry in self._discover(paths, tally)]
-        total = sum(size for _, size in files)
-        done = 0
-        for path, size in files:
-            await self._file(path, options, tally)
-            done += size
-            if progress:
-                progress(IngestProgress(total, done, tally.new + tally.updated + tally.known))
+        found = paths if isinstance(paths, Found) else await find(self._reader, paths)
+        tally, sizes = IngestTally(), found.sizes
+        for skipped in found.skipped:
+            self._skip(skipped, tally)
+        total, done, touched = found.total, 0, False
+        async with aclosing(self._outcomes(sizes, options)) as outcomes:
+            async for path, outcome in outcomes:
+                touched = touched or outcome is not None
+                if isinstance(outcome, SkippedFile):
+                    self._skip(outcome, tally)
+                elif outcome is not None:
+                    await self._batch(outcome, options, tally)
+                else:
+                    tally.files += 1
+                    tally.unchanged_files += not touched
+                    touched, done = False, done + sizes[path]
+                    if progress:
+                        progress(IngestProgress(total, done, tally.new + tally.updated + tally.known))
         return tally
 
-    async def _discover(self, paths: Sequence[Path], tally: IngestTally) -> AsyncIterator[tuple[Path, int]]:
-        for entry in await asyncio.to_thread(lambda: list(self._reader.discover(paths))):
-            if isinstance(entry, SkippedFile):
-                self._skip(entry, tally)
-            else:
-                yield entry, _size(entry)
+    async def _outcomes(
+        self, sizes: Mapping[Path, int], options: IngestOptions
+    ) -> AsyncGenerator[tuple[Path, Outcome | None]]:
+        """Yield the outcomes of all files, ahead of this process from the first one that changed with much behind it.
 
-    async def _file(self, path: Path, options: IngestOptions, tally: IngestTally) -> None:
-        tally.files += 1
-        known = await self._truth.ingest.source(str(path))
-        door = _Door(self._gatekeeper, self._truth)
-        touched = False
-        async for batch in self._reader.read(path, known):
-            touched = True
-            if isinstance(batch, SkippedFile):
-                self._skip(batch, tally)
-            else:
-                await self._batch(batch, door, options, tally)
-        tally.unchanged_files += not touched
+        A dry run stores nothing, so what is ahead would know more than the truth: it stays in this process.
+        """
+        files, left = list(sizes), sum(sizes.values())
+        ahead = None if options.dry_run else self._ahead
+        finished = 0
+        while finished < len(files):
+            path = files[finished]
+            known = await self._truth.ingest.source(str(path))
+            if ahead and left >= ahead.least and (known is None or known.size != sizes[path]):
+                async with aclosing(ahead.outcomes(files[finished:], options, self._truth.ingest)) as outcomes:
+                    async for at, outcome in outcomes:
+                        yield at, outcome
+                        finished += outcome is None
+                ahead = None
+                if finished < len(files):
+                    self._emit(TranscriptWarning(str(files[finished]), "file", _LEFT_ALONE))
+                continue
+            async with aclosing(self._admission.outcomes(path, known, options)) as admitted:
+                async for outcome in admitted:
+                    yield path, outcome
+            yield path, None
+            finished += 1
+            left -= sizes[path]
 
-    async def _batch(self, batch: TranscriptBatch, door: _Door, options: IngestOptions, tally: IngestTally) -> None:
+    async def _batch(self, batch: IngestBatch, options: IngestOptions, tally: IngestTally) -> None:
         for warning in batch.warnings:
             tally.warnings.append(warning)
             self._emit(TranscriptWarning(warning.path, warning.place, warning.reason))
-        wanted = [_overridden(raw, options) for raw in batch.exchanges if _recent(raw, options.since)]
-        admitted = await door.admit(wanted)
-        complete = len(wanted) == len(batch.exchanges)
-        sessions = tuple(door.sessions(wanted))
-        saved = await self._save(
-            IngestBatch(
-                sessions=sessions,
-                exchanges=tuple(admitted),
-                state=batch.state if complete else _unread(batch.state),
-                warnings=batch.warnings,
-                placeholders=door.placeholders(),
-            ),
-            dry_run=options.dry_run,
-        )
+        saved = await self._save(batch, dry_run=options.dry_run)
         if not options.dry_run:
-            await self._reconsider(admitted, frozenset(saved.new))
-        _count(tally, admitted, saved)
-        redactions = sum(exchange.redactions for exchange in admitted)
+            await self._reconsider(batch.exchanges, frozenset(saved.new))
+        _count(tally, batch.exchanges, saved)
+        redactions = sum(exchange.redactions for exchange in batch.exchanges)
         self._emit(
             ExchangesIngested(batch.state.path, len(saved.new), len(saved.known), len(saved.updated), redactions)
         )
@@ -165,59 +213,13 @@ class Ingestion:
                 first.setdefault(exchange.session_id, exchange.id)
         for earliest in first.values():
             before, _ = await self._truth.exchanges.around(earliest, HINDSIGHT, 0)
-            await self._truth.exchanges.reconsider([one.id for one in before if one.id not in new])
+            if again := [one.id for one in before if one.id not in new]:
+                await self._truth.exchanges.reconsider(again)
 
     def _skip(self, skipped: SkippedFile, tally: IngestTally) -> None:
         tally.failed += 1
         tally.skipped.append(skipped)
         self._emit(FileSkipped(skipped.path, skipped.reason))
-
-
-class _Door:
-    """The gatekeeper with the placeholder memories of the sessions of one file."""
-
-    def __init__(self, gatekeeper: Gatekeeper, truth: Truth) -> None:
-        self._gatekeeper = gatekeeper
-        self._truth = truth
-        self._memories: dict[str, PlaceholderMemory] = {}
-        self._sessions: dict[str, Session] = {}
-
-    async def admit(self, raws: Sequence[RawExchange]) -> list[Exchange]:
-        """Redact a batch in a thread: patterns cost processor time, and the reader waits meanwhile."""
-        for raw in raws:
-            if raw.session.id not in self._memories:
-                state = await self._truth.ingest.placeholders(raw.session.id)
-                self._memories[raw.session.id] = self._gatekeeper.memory(state)
-        return await asyncio.to_thread(
-            lambda: [self._gatekeeper.admit(raw, self._memories[raw.session.id]) for raw in raws]
-        )
-
-    def sessions(self, raws: Sequence[RawExchange]) -> list[Session]:
-        """Return the sessions of a batch, redacted, each once in its latest form."""
-        latest = {raw.session.id: raw.session for raw in raws}
-        return [self._gatekeeper.admit_session(one, self._memories[one.id]) for one in latest.values()]
-
-    def placeholders(self) -> dict[str, dict[str, dict[str, int]]]:
-        """Return the state of every memory, to be stored with the batch."""
-        return {session: memory.state() for session, memory in self._memories.items()}
-
-
-def _overridden(raw: RawExchange, options: IngestOptions) -> RawExchange:
-    if options.project is None and options.agent is None:
-        return raw
-    session = replace(
-        raw.session, project=options.project or raw.session.project, agent=options.agent or raw.session.agent
-    )
-    return replace(raw, session=session)
-
-
-def _recent(raw: RawExchange, since: datetime | None) -> bool:
-    return since is None or raw.timestamp is None or raw.timestamp >= since
-
-
-def _unread(state: SourceState) -> SourceState:
-    """Return `state` such that the next run reads the file from its start: this one left exchanges out."""
-    return replace(state, size=0, modified_ns=0, head="", resume={})
 
 
 def _count(tally: IngestTally, admitted: Sequence[Exchange], saved: SavedExchanges) -> None:

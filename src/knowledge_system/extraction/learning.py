@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from knowledge_system.domain.events import ItemLearned, ItemRejected
 from knowledge_system.domain.index import IndexFilter, IndexQuery
 from knowledge_system.domain.knowledge import Episode, KnowledgeItem, item_id
-from knowledge_system.domain.sensitivity import Sensitivity
+from knowledge_system.domain.sensitivity import Sensitivity, highest
 from knowledge_system.domain.truth import Learned
-from knowledge_system.lifecycle.deduplicate import Known, duplicate_of, reinforced
+from knowledge_system.extraction.model_duplicates import mark
+from knowledge_system.lifecycle.deduplicate import Known, Relation, doubtful_pairs, duplicate_of, reinforced
 from knowledge_system.lifecycle.supersede import superseded_by
 from knowledge_system.retrieval.indexing import exchange_document, item_document
+from knowledge_system.trajectory.influence import confidence_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +26,13 @@ if TYPE_CHECKING:
     from knowledge_system.domain.events import Emit
     from knowledge_system.domain.index import VectorIndex
     from knowledge_system.domain.knowledge import Candidate, Evidence, Extractor, Verdict
+    from knowledge_system.domain.sensitivity import Screen
     from knowledge_system.domain.sessions import Exchange
+    from knowledge_system.domain.trajectory import SessionState, Trajectories
     from knowledge_system.domain.truth import Truth
+    from knowledge_system.extraction.model_duplicates import DuplicateJudge
+    from knowledge_system.extraction.model_use import ModelTally
+    from knowledge_system.lifecycle.deduplicate import Opinion
     from knowledge_system.retrieval.indexing import Indexer
 
 CHUNK = 64
@@ -38,15 +45,23 @@ NEIGHBOURS = 8
 
 @dataclass(frozen=True, slots=True)
 class LearningOptions:
-    """`min_confidence` None leaves the threshold to the extractor; `duplicate_at` is a cosine similarity."""
+    """`min_confidence` None leaves the threshold to the extractor; `duplicate_at` is a cosine similarity.
+
+    `screen` judges exchanges by their meaning before anybody learns from them; their levels rise accordingly.
+    `duplicates` is asked about items whose likeness leaves open whether they are the same. `paths` tell how the session
+    stood after an exchange, which makes what was learned from it more or less sure.
+    """
 
     min_confidence: float | None = None
     duplicate_at: float = 0.95
+    screen: Screen | None = None
+    duplicates: DuplicateJudge | None = None
+    paths: Trajectories | None = None
 
 
 @dataclass(slots=True)
 class LearningTally:
-    """What learning did so far."""
+    """What learning did so far; `model` tells how a model was asked, None: nobody looked whether there is one."""
 
     judged: int = 0
     created: int = 0
@@ -54,6 +69,16 @@ class LearningTally:
     superseded: int = 0
     withdrawn: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    model: ModelTally | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An item that is to be placed, its vector, and the items that the index has near it."""
+
+    item: KnowledgeItem
+    vector: Vector
+    near: list[Known]
 
 
 @dataclass(slots=True)
@@ -106,9 +131,12 @@ class Learning:
 
     async def _store(self, exchanges: Sequence[Exchange], clock: Clock) -> _Chunk:
         """Judge a chunk, store what came of it in one transaction, and index it."""
+        levels = await self._raised(exchanges)
+        exchanges = [replace(one, sensitivity=levels.get(one.id, one.sensitivity)) for one in exchanges]
         chunk = await self._chunk(exchanges, clock)
         await self._truth.items.learn(
             Learned(
+                levels=levels,
                 judged=chunk.judged,
                 versions={one.id: one.content_hash for one in exchanges},
                 created=tuple(chunk.created.values()),
@@ -117,8 +145,22 @@ class Learning:
                 withdrawn=tuple(chunk.withdrawn),
             )
         )
-        await self._indexer.catch_up()
+        await self._indexer.index_new()
         return chunk
+
+    async def _raised(self, exchanges: Sequence[Exchange]) -> dict[str, Sensitivity]:
+        """Return the levels of those exchanges whose passages are about something more sensitive than is known."""
+        screen = self._options.screen
+        shown = [document for one in exchanges if (document := exchange_document(one)).embeddable]
+        if screen is None or not shown:
+            return {}
+        vectors = await self._indexer.vectors([passage for one in shown for passage in one.passages])
+        found = await screen.levels([[vectors[key] for key in one.hashes] for one in shown])
+        return {
+            document.owner_id: level
+            for document, level in zip(shown, found, strict=True)
+            if level is not None and level.rank > document.owner.sensitivity.rank
+        }
 
     async def _embed_ahead(self, exchanges: Sequence[Exchange]) -> None:
         """Compute the vectors of the next chunk while this one is judged and stored: they are kept in the truth."""
@@ -129,20 +171,25 @@ class Learning:
         chunk = _Chunk()
         shown = [one for one in exchanges if one.sensitivity is not Sensitivity.SECRET]
         chunk.judged.update({one.id: "secret" for one in exchanges if one.sensitivity is Sensitivity.SECRET})
-        verdicts = await self._extractor.judge(await self._episodes(shown))
         earlier = await self._truth.items.from_exchanges([one.id for one in exchanges])
         existing = await self._truth.items.get([item for items in earlier.values() for item in items])
+        learned = {key: tuple(existing[item] for item in items if item in existing) for key, items in earlier.items()}
+        verdicts = await self._informed(await self._extractor.judge(await self._episodes(shown, learned)))
         for exchange in exchanges:
             chunk.withdrawn.extend(
                 item for item in earlier.get(exchange.id, []) if _only_from(existing[item], exchange)
             )
         items = [item for pair in zip(shown, verdicts, strict=True) for item in self._decide(*pair, chunk, clock)]
         await self._indexer.vectors([passage for item in items for passage in item_document(item).passages])
-        for item in items:
-            await self._place(item, chunk)
+        seen = [await self._seen(item, frozenset(chunk.withdrawn)) for item in items]
+        opinions = await self._opinions(seen)
+        for one in seen:
+            self._place(one, chunk, opinions)
         return chunk
 
-    async def _episodes(self, exchanges: Sequence[Exchange]) -> list[Episode]:
+    async def _episodes(
+        self, exchanges: Sequence[Exchange], learned: Mapping[str, tuple[KnowledgeItem, ...]]
+    ) -> list[Episode]:
         documents = {exchange.id: exchange_document(exchange) for exchange in exchanges}
         passages = [passage for document in documents.values() for passage in document.passages]
         vectors = await self._indexer.vectors(passages)
@@ -150,23 +197,49 @@ class Learning:
         for exchange in exchanges:
             before, after = await self._truth.exchanges.around(exchange.id, BEFORE, AFTER)
             own = _with_vectors(documents[exchange.id].passages, vectors)
-            episodes.append(Episode(exchange, tuple(before), tuple(after), own))
+            episodes.append(Episode(exchange, tuple(before), tuple(after), own, learned.get(exchange.id, ())))
         return episodes
+
+    async def _informed(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """Return the verdicts with the confidences that the paths of their sessions leave them."""
+        paths = self._options.paths
+        points = {} if paths is None else await paths.of([one.exchange_id for one in verdicts if one.candidates])
+        return [_weighed(one, points[one.exchange_id].state) if one.exchange_id in points else one for one in verdicts]
 
     def _decide(self, exchange: Exchange, verdict: Verdict, chunk: _Chunk, clock: Clock) -> list[KnowledgeItem]:
         kept = [one for one in verdict.candidates if one.confidence >= (self._options.min_confidence or 0.0)]
         chunk.judged[exchange.id] = "item" if kept else verdict.reason or "low-confidence"
         return [self._item(exchange, candidate, ordinal, clock) for ordinal, candidate in enumerate(kept)]
 
-    async def _place(self, item: KnowledgeItem, chunk: _Chunk) -> None:
+    async def _seen(self, item: KnowledgeItem, gone: frozenset[str]) -> _Seen:
         passages = item_document(item).passages
         vector = (await self._indexer.vectors(passages))[passages[0].content_hash]
-        known = [*chunk.known(), *await self._neighbours(item, vector, frozenset(chunk.withdrawn))]
-        same = duplicate_of(item, vector, known, self._options.duplicate_at)
+        return _Seen(item, vector, await self._neighbours(item, vector, gone))
+
+    async def _opinions(self, seen: Sequence[_Seen]) -> Mapping[tuple[str, str], Opinion]:
+        """Return what a model says about pairs that likeness does not decide, new items among themselves included."""
+        judge = self._options.duplicates
+        if judge is None:
+            return {}
+        between = (judge.options.lowest, self._options.duplicate_at)
+        pairs, before = [], list[Known]()
+        for one in seen:
+            known = [*before, *one.near]
+            if duplicate_of(one.item, one.vector, known, self._options.duplicate_at) is None:
+                pairs.extend(doubtful_pairs(one.item, one.vector, known, between))
+                before.append(Known(one.item, one.vector))
+        return await judge.opinions(pairs)
+
+    def _place(self, seen: _Seen, chunk: _Chunk, opinions: Mapping[tuple[str, str], Opinion]) -> None:
+        item, vector = seen.item, seen.vector
+        known = [*chunk.known(), *seen.near]
+        same = duplicate_of(item, vector, known, self._options.duplicate_at) or _said_to_be_same(item, known, opinions)
         if same is None:
-            chunk.created[item.id] = item
+            replaced = _said_to_be_replaced(item, known, opinions)
+            chunk.created[item.id] = _marked(item, list(replaced.values()))
             chunk.vectors[item.id] = vector
-            chunk.superseded.extend((old.id, item.id) for old in superseded_by(item, vector, known))
+            stated = [old.id for old in superseded_by(item, vector, known)]
+            chunk.superseded.extend((old, item.id) for old in dict.fromkeys([*stated, *replaced]))
         elif same.item.id in chunk.created:
             chunk.created[same.item.id] = _joined(same.item, item)
             chunk.judged[item.evidence[0].exchange_id] = "merged"
@@ -203,12 +276,17 @@ class Learning:
             evidence=candidate.evidence,
             sensitivity=exchange.sensitivity,
             intent=exchange.intent,
-            metadata={**candidate.metadata, "extractor": self._extractor.version},
+            metadata={"extractor": self._extractor.version, **candidate.metadata},
         )
 
 
 def _with_vectors(passages: Sequence[Passage], vectors: Mapping[str, Vector]) -> tuple[tuple[str, Vector], ...]:
     return tuple((passage.text, vectors[passage.content_hash]) for passage in passages)
+
+
+def _weighed(verdict: Verdict, state: SessionState) -> Verdict:
+    weighed = (replace(one, confidence=confidence_in(one.confidence, state)) for one in verdict.candidates)
+    return replace(verdict, candidates=tuple(weighed))
 
 
 def _only_from(item: KnowledgeItem, exchange: Exchange) -> bool:
@@ -220,7 +298,32 @@ def _joined(item: KnowledgeItem, other: KnowledgeItem) -> KnowledgeItem:
     evidence = tuple(dict.fromkeys((*item.evidence, *other.evidence)))
     support = len({one.exchange_id for one in evidence})
     confidence = reinforced(item.confidence, other.confidence)
-    return replace(item, evidence=evidence, support=support, confidence=confidence)
+    level = highest([item.sensitivity, other.sensitivity])
+    return replace(item, evidence=evidence, support=support, confidence=confidence, sensitivity=level)
+
+
+def _said_to_be_same(
+    item: KnowledgeItem, known: Sequence[Known], opinions: Mapping[tuple[str, str], Opinion]
+) -> Known | None:
+    for one in known:
+        opinion = opinions.get((one.item.id, item.id)) or opinions.get((item.id, one.item.id))
+        if opinion is not None and opinion.relation is Relation.SAME:
+            return one
+    return None
+
+
+def _said_to_be_replaced(
+    item: KnowledgeItem, known: Sequence[Known], opinions: Mapping[tuple[str, str], Opinion]
+) -> dict[str, Opinion]:
+    """Return the items that `item` replaces, each with the opinion: only what became true before it did."""
+    older = [one.item.id for one in known if one.item.valid_from < item.valid_from]
+    found = {key: opinions.get((key, item.id)) for key in older}
+    return {key: one for key, one in found.items() if one is not None and one.relation is Relation.SUPERSEDES}
+
+
+def _marked(item: KnowledgeItem, opinions: Sequence[Opinion]) -> KnowledgeItem:
+    """Return `item` with the note that a model said what it replaces."""
+    return replace(item, metadata={**item.metadata, "replaces_by": mark(opinions[0])}) if opinions else item
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

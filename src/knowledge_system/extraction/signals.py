@@ -189,19 +189,24 @@ def _end(output: str) -> str:
 
 
 def _reception(ask: Ask, exchange: Exchange, following: Sequence[Exchange]) -> Reception:
-    prompts = [later.user[:1_200] for later in following[:2]]
+    prompts = [later.user[:1_200] for later in following[:2] if later.user.strip()]
     if not prompts:
         return Reception()
     nearest = prompts[0]
-    corrected = _CORRECTED.search(nearest[:400]) is not None
+    corrected = corrects(nearest)
     return Reception(
         followed=True,
         accepted=_ACCEPTED.match(nearest) is not None and not corrected,
         corrected=corrected,
         undone=any(_UNDONE.search(prompt[:400]) for prompt in prompts),
-        repeated=_same_complaint(ask, exchange.user, following[0].user),
+        repeated=_same_complaint(ask, exchange.user, nearest),
         trouble=_TROUBLED.search(nearest) is not None,
     )
+
+
+def corrects(prompt: str) -> bool:
+    """Tell whether `prompt` finds fault with the answer before it."""
+    return _CORRECTED.search(prompt[:400]) is not None
 
 
 def _same_complaint(ask: Ask, prompt: str, later: str) -> bool:

@@ -13,7 +13,7 @@ from knowledge_system.domain.search import Scope
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from knowledge_system.domain.search import SearchRequest
+    from knowledge_system.domain.search import SearchRequest, SourceRef
     from knowledge_system.domain.sessions import Exchange
     from knowledge_system.domain.truth import Truth
     from knowledge_system.retrieval.fusion import Fused
@@ -41,10 +41,11 @@ class Candidate:
 
 @dataclass(slots=True)
 class Pool:
-    """Candidates that passed, and the number of index hits without a living row."""
+    """Candidates that passed, the number of index hits without a living row, and places of exchanges behind items."""
 
     candidates: list[Candidate] = field(default_factory=list)
     dropped: int = 0
+    places: dict[str, SourceRef] = field(default_factory=dict)
 
 
 async def read(truth: Truth, request: SearchRequest, found: Sequence[Fused], wanted: int) -> Pool:
@@ -52,7 +53,9 @@ async def read(truth: Truth, request: SearchRequest, found: Sequence[Fused], wan
     pool = Pool()
     for start in range(0, len(found), wanted):
         page = found[start : start + wanted]
-        rows = await _rows(truth, [one.owner_id for one in page])
+        known = await truth.ledger.found([one.owner_id for one in page])
+        rows = known.rows
+        pool.places.update(known.places)
         pool.dropped += sum(one.owner_id not in rows for one in page)
         pool.candidates += [
             Candidate(rows[one.owner_id], one, one.relevance)
@@ -99,12 +102,3 @@ def _of_scope(request: SearchRequest, row: KnowledgeItem | Exchange) -> bool:
         and (not request.types or row.type.value in request.types)
         and (request.include_deprecated or current(request, row))
     )
-
-
-async def _rows(truth: Truth, owners: Sequence[str]) -> dict[str, KnowledgeItem | Exchange]:
-    """Return the living rows; a table that has none of the owners is not asked."""
-    of_exchanges = [owner for owner in owners if owner.startswith("x")]
-    of_items = [owner for owner in owners if owner.startswith("k")]
-    exchanges = await truth.exchanges.get(of_exchanges, tools=False) if of_exchanges else {}
-    items = await truth.items.get(of_items) if of_items else {}
-    return {**exchanges, **items}

@@ -27,12 +27,12 @@ SESSION_BEST: Final = 3
 """The best so many hits of a session speak for the session."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take five times as long: hundreds are made for every search
 class Fused:
     """One owner with its relevance in [0, 1] and what it rests on.
 
     `similarity` is the best cosine, 0 when no arm found it by meaning; ranks are from 1, None where the arm did not
-    find it; `ordinal` is the passage that matched best by meaning.
+    find it; `ordinal` is the passage that matched best by meaning. `notes` are reasons of others that stand in `why`.
     """
 
     owner_id: str
@@ -42,31 +42,32 @@ class Fused:
     words_share: float = 0.0
     words_rank: int | None = None
     ordinal: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def fuse(arms: Arms, terms: int) -> list[Fused]:
     """Return every owner found, most relevant first. `terms` is the number of meaningful words in the question."""
-    meaning, words = arms.whole.ranks(), arms.words.ranks()
-    best = max(arms.words.scores.values(), default=0.0)
-    scale = max(best, EVIDENCE_PER_TERM * max(1, terms))
-    floors = _floor(arms.whole), _floor(arms.window)
+    whole, window, words = arms.whole.scores, arms.window.scores, arms.words.scores
+    whole_ranks, words_ranks = arms.whole.ranks(), arms.words.ranks()
+    scale = max(max(words.values(), default=0.0), EVIDENCE_PER_TERM * max(1, terms))
+    whole_floor, window_floor = _floor(arms.whole), _floor(arms.window)
     found: list[Fused] = []
     for owner in arms.owners():
-        whole, window = arms.whole.scores.get(owner), arms.window.scores.get(owner)
-        cosine = ((floors[0] if whole is None else whole) + (floors[1] if window is None else window)) / 2
-        share = max(0.0, arms.words.scores.get(owner, 0.0)) / scale
+        cosine = (whole.get(owner, whole_floor) + window.get(owner, window_floor)) / 2
+        share = max(0.0, words.get(owner, 0.0)) / scale
         found.append(
             Fused(
                 owner_id=owner,
                 relevance=_unit((cosine + WORDS_WEIGHT * share) / (1 + WORDS_WEIGHT)),
-                similarity=_unit(max(whole or 0.0, window or 0.0)),
-                meaning_rank=meaning.get(owner),
+                similarity=_unit(max(whole.get(owner, 0.0), window.get(owner, 0.0))),
+                meaning_rank=whole_ranks.get(owner),
                 words_share=share,
-                words_rank=words.get(owner),
+                words_rank=words_ranks.get(owner),
                 ordinal=arms.window.ordinals.get(owner, 0),
             )
         )
-    return sorted(found, key=lambda one: (-one.relevance, one.owner_id))
+    found.sort(key=lambda one: (-one.relevance, one.owner_id))
+    return found
 
 
 def with_sessions(relevance: Mapping[str, float], sessions: Mapping[str, str]) -> dict[str, float]:
@@ -96,4 +97,4 @@ def _floor(arm: Arm) -> float:
 
 
 def _unit(value: float) -> float:
-    return min(1.0, max(0.0, value))
+    return 0.0 if value < 0 else min(1.0, value)

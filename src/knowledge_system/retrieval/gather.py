@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,7 @@ from knowledge_system.domain.knowledge import ItemStatus
 from knowledge_system.domain.search import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from knowledge_system.domain.embedding import Vector
     from knowledge_system.domain.index import IndexHit, VectorIndex
@@ -72,19 +73,24 @@ def index_filter(request: SearchRequest) -> IndexFilter:
     )
 
 
-async def gather(index: VectorIndex, request: SearchRequest, vector: Vector | None, words: str) -> Arms:
-    """Ask the index in one call; without a vector only by words."""
+async def gather(index: VectorIndex, request: SearchRequest, embedding: Awaitable[Vector | None], words: str) -> Arms:
+    """Ask the index by words while the question is embedded, then by meaning; without a vector only by words."""
     where = index_filter(request)
-    depth = max(DEPTH, DEPTH_PER_RESULT * request.limit)
-    by_words = IndexQuery(max(WORDS_DEPTH, DEPTH_PER_RESULT * request.limit), words=words, where=where)
+    vector, said = await asyncio.gather(embedding, _by_words(index, request, words, where))
     if vector is None:
-        (said,) = await index.query([by_words])
-        return Arms(words=owners(said, by_words.limit))
-    near, said = await index.query([IndexQuery(depth, vector=vector, where=where), by_words])
+        return Arms(words=said)
+    depth = max(DEPTH, DEPTH_PER_RESULT * request.limit)
+    (near,) = await index.query([IndexQuery(depth, vector=vector, where=where)])
     complete = int(len(near) < depth)
     views = [[hit for hit in near if (hit.view == "whole") == whole] for whole in (True, False)]
     whole, window = (owners(hits, len(hits) + complete) for hits in views)
-    return Arms(whole, window, owners(said, by_words.limit))
+    return Arms(whole, window, said)
+
+
+async def _by_words(index: VectorIndex, request: SearchRequest, words: str, where: IndexFilter) -> Arm:
+    limit = max(WORDS_DEPTH, DEPTH_PER_RESULT * request.limit)
+    (said,) = await index.query([IndexQuery(limit, words=words, where=where)])
+    return owners(said, limit)
 
 
 def owners(hits: Sequence[IndexHit], limit: int) -> Arm:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.search import SearchRequest
     from knowledge_system.domain.sessions import Exchange
-    from knowledge_system.domain.truth import Truth
     from knowledge_system.retrieval.candidates import Candidate
 
 SHOWN_TERMS: Final = 6
@@ -38,17 +37,15 @@ class Viewpoint:
     now: datetime
 
 
-async def present(truth: Truth, ranked: Sequence[Candidate], view: Viewpoint) -> tuple[SearchHit, ...]:
-    """Return the hits for the ranked candidates; the exchanges behind items are read from the truth."""
-    wanted = [key for one in ranked if isinstance(one.row, KnowledgeItem) for key in evidence_ids(one.row)]
-    behind = await truth.exchanges.get(list(dict.fromkeys(wanted)), tools=False) if wanted else {}
+def present(ranked: Sequence[Candidate], places: Mapping[str, SourceRef], view: Viewpoint) -> tuple[SearchHit, ...]:
+    """Return the hits for the ranked candidates; `places` tells where the exchanges behind items stand."""
     return tuple(
-        item_hit(one, one.row, behind, view) if isinstance(one.row, KnowledgeItem) else exchange_hit(one, one.row, view)
+        item_hit(one, one.row, places, view) if isinstance(one.row, KnowledgeItem) else exchange_hit(one, one.row, view)
         for one in ranked
     )
 
 
-def item_hit(candidate: Candidate, item: KnowledgeItem, behind: Mapping[str, Exchange], view: Viewpoint) -> SearchHit:
+def item_hit(candidate: Candidate, item: KnowledgeItem, places: Mapping[str, SourceRef], view: Viewpoint) -> SearchHit:
     """Return the hit of an item; its sources are the exchanges it rests on, as far as they still exist."""
     return SearchHit(
         id=item.id,
@@ -66,7 +63,7 @@ def item_hit(candidate: Candidate, item: KnowledgeItem, behind: Mapping[str, Exc
         sensitivity=item.sensitivity,
         superseded_by=None if current(view.request, item) else item.superseded_by,
         why=_why(candidate, f"{item.title}\n{item.content}", view),
-        source=tuple(_source(behind[key]) for key in evidence_ids(item) if key in behind),
+        source=tuple(places[key] for key in evidence_ids(item) if key in places),
     )
 
 
@@ -112,7 +109,7 @@ def _matches(candidate: Candidate, text: str, terms: list[str]) -> list[str]:
     if found.words_rank:
         words = found_terms(terms, text[:MATCHED_CHARACTERS])[:SHOWN_TERMS]
         reasons.append(f"matches the words: {', '.join(words)}" if words else "matches by words")
-    return reasons
+    return [*reasons, *found.notes]
 
 
 def _source(exchange: Exchange) -> SourceRef:

@@ -5,14 +5,22 @@ Every step is idempotent and ordered apply → flush → advance, so a crash at 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from knowledge_system.domain.errors import ModelUnavailable
 from knowledge_system.domain.index import IndexPoint
 from knowledge_system.domain.knowledge import KnowledgeItem
 from knowledge_system.domain.sensitivity import Sensitivity
-from knowledge_system.retrieval.passages import exchange_passages, exchange_words, item_passages, item_words
+from knowledge_system.retrieval.passages import (
+    exchange_passages,
+    exchange_words,
+    indexed_part,
+    item_passages,
+    item_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -20,11 +28,15 @@ if TYPE_CHECKING:
     from knowledge_system.domain.embedding import EmbeddingModel, Passage, Vector
     from knowledge_system.domain.index import IndexMaintenance, OptimizeReport, VectorIndex
     from knowledge_system.domain.sessions import Exchange
-    from knowledge_system.domain.truth import Truth
+    from knowledge_system.domain.truth import OutboxEntry, Truth
 
-WORDS_BATCH = 256
-"""Owners whose words are indexed between two flushes."""
-VECTORS_BATCH = 128
+STAGES = ("words", "vectors")
+"""Stages of the outbox that this index has to follow; a second space has stages of its own, after these."""
+WORDS_BATCH = 1024
+"""Owners whose words are indexed between two flushes: a flush costs as much as the words of a hundred owners."""
+WORDS_PIECE = 32
+"""Owners whose words are in memory at a time; an exchange with its tool calls has up to 3 MB."""
+VECTORS_BATCH = 256
 """Owners whose passages are embedded between two flushes."""
 
 
@@ -87,66 +99,138 @@ def item_document(item: KnowledgeItem) -> Document:
     return Document(item, payload)
 
 
+class Follower(Protocol):
+    """Another index that follows this one: what it has finished goes to the outbox stage `stage`."""
+
+    @property
+    def stage(self) -> str:
+        """The stage that `follow` drains."""
+        ...
+
+    async def follow(self) -> object:
+        """Drain it. Must not raise for what the first index can go on without."""
+        ...
+
+
 class Indexer:
     """Drains the outbox into the index and computes the vectors that are missing in the truth."""
 
-    def __init__(self, truth: Truth, index: VectorIndex, model: EmbeddingModel) -> None:
+    def __init__(
+        self, truth: Truth, index: VectorIndex, model: EmbeddingModel, follower: Follower | None = None
+    ) -> None:
         self._truth = truth
         self._index = index
+        self._turn = asyncio.Lock()  # one writer of the index: an older text must not overwrite a newer one
         self._model = model
+        self._follower = follower
+        self._computing: dict[str, asyncio.Future[None]] = {}
+
+    def followed_by(self, follower: Follower) -> None:
+        """Hand every change on to `follower` from now on."""
+        self._follower = follower
+
+    @property
+    def _next(self) -> str | None:
+        return None if self._follower is None else self._follower.stage
 
     async def documents(self, ids: Sequence[str]) -> dict[str, Document]:
-        """Return the documents of the living owners among `ids`."""
-        exchanges = await self._truth.exchanges.get([owner for owner in ids if owner.startswith("x")])
+        """Return the documents of the living owners among `ids`; of tool calls they hold only what is indexed."""
+        of_exchanges = [owner for owner in ids if owner.startswith("x")]
+        found: dict[str, Document] = {}
+        for start in range(0, len(of_exchanges), WORDS_PIECE):
+            exchanges = await self._truth.exchanges.get(of_exchanges[start : start + WORDS_PIECE])
+            found |= {owner: exchange_document(indexed_part(exchange)) for owner, exchange in exchanges.items()}
         items = await self._truth.items.get([owner for owner in ids if owner.startswith("k")])
-        found = {owner: exchange_document(exchange) for owner, exchange in exchanges.items()}
         return found | {owner: item_document(item) for owner, item in items.items()}
 
     async def vectors(self, passages: Sequence[Passage]) -> dict[str, Vector]:
         """Return a vector for each passage by content hash; what the truth lacks is computed and stored there."""
         wanted = {passage.content_hash: passage.text for passage in passages}
         known = await self._truth.vectors.get(self._model.space, list(wanted))
-        missing = [key for key in wanted if key not in known]
-        if missing:
-            fresh = dict(zip(missing, await self._model.embed([wanted[key] for key in missing]), strict=True))
+        while busy := {self._computing[key] for key in wanted if key not in known and key in self._computing}:
+            await asyncio.wait(busy)
+            known |= await self._truth.vectors.get(self._model.space, [key for key in wanted if key not in known])
+        missing = {key: text for key, text in wanted.items() if key not in known}
+        return known | await self._computed(missing) if missing else known
+
+    async def _computed(self, texts: Mapping[str, str]) -> dict[str, Vector]:
+        """Compute and store vectors; whoever wants one of them meanwhile waits for it instead of computing it too."""
+        done = asyncio.get_running_loop().create_future()
+        self._computing.update(dict.fromkeys(texts, done))
+        try:
+            fresh = dict(zip(texts, await self._model.embed(list(texts.values())), strict=True))
             await self._truth.vectors.put(self._model.space, fresh)
-            known |= fresh
-        return known
+        finally:
+            for key in texts:
+                del self._computing[key]
+            done.set_result(None)
+        return fresh
 
     async def index_words(self, limit: int = WORDS_BATCH) -> int:
         """Bring the oldest `limit` changed owners into the index by their words; return how many were handled.
 
         Living owners then wait for their vectors; what is gone, or too secret for any model, is finished here.
         """
+        async with self._turn:
+            return await self._index_words(limit)
+
+    async def _index_words(self, limit: int) -> int:
         entries = await self._truth.outbox.pending("words", limit)
         if not entries:
             return 0
-        documents = await self.documents([entry.owner_id for entry in entries])
-        points = [_words_point(document) for document in documents.values()]
-        await self._index.apply(points, [entry.owner_id for entry in entries])
+        embeddable: set[str] = set()
+        for start in range(0, len(entries), WORDS_PIECE):
+            owners = [entry.owner_id for entry in entries[start : start + WORDS_PIECE]]
+            documents = await self.documents(owners)
+            await self._index.apply([_words_point(document) for document in documents.values()], owners)
+            embeddable.update(owner for owner, document in documents.items() if document.embeddable)
         await self._index.flush()
-        waiting = [entry for entry in entries if entry.owner_id in documents and documents[entry.owner_id].embeddable]
-        await self._truth.outbox.advance(waiting, "vectors")
-        await self._truth.outbox.advance([entry for entry in entries if entry not in waiting], None)
+        await self._truth.outbox.advance([entry for entry in entries if entry.owner_id in embeddable], "vectors")
+        rest = [entry for entry in entries if entry.owner_id not in embeddable]
+        await self._truth.outbox.advance(rest, self._next)
         return len(entries)
 
     async def index_vectors(self, limit: int = VECTORS_BATCH) -> int:
         """Embed and index the oldest `limit` owners that wait for vectors; return how many were handled."""
-        entries = await self._truth.outbox.pending("vectors", limit)
+        return await self._finish("vectors", limit)
+
+    async def index_new(self) -> int:
+        """Bring what changed into the index with words and vectors at once, which takes one flush; return how many.
+
+        Owners that only wait for their vectors go on waiting. When there is no model, words are indexed nevertheless.
+        """
+        done = 0
+        try:
+            while handled := await self._finish("words", VECTORS_BATCH):
+                done += handled
+        except ModelUnavailable:
+            while await self.index_words():
+                pass
+            raise
+        return done
+
+    async def _finish(self, stage: str, limit: int) -> int:
+        entries = await self._truth.outbox.pending(stage, limit)
         if not entries:
             return 0
         documents = await self.documents([entry.owner_id for entry in entries])
         known = await self.vectors(
             [passage for one in documents.values() if one.embeddable for passage in one.passages]
         )
+        async with self._turn:
+            await self._index_vectors(entries, known)
+        return len(entries)
+
+    async def _index_vectors(self, entries: Sequence[OutboxEntry], known: Mapping[str, Vector]) -> None:
+        """Index what is there now: an owner that grew while it was embedded has its words, and waits again."""
+        documents = await self.documents([entry.owner_id for entry in entries])
         await self._truth.vectors.refer({owner: document.hashes for owner, document in documents.items()})
         await self._apply(documents.values(), known, [entry.owner_id for entry in entries])
         await self._index.flush()
-        await self._truth.outbox.advance(entries, None)
-        return len(entries)
+        await self._truth.outbox.advance(entries, self._next)
 
     async def catch_up(self, progress: Callable[[int], None] | None = None) -> int:
-        """Drain both stages; return the number of owners that got their vectors."""
+        """Drain both stages, then let the follower drain its own; return how many owners got their vectors."""
         done = 0
         while await self.index_words():
             pass
@@ -154,6 +238,8 @@ class Indexer:
             done += handled
             if progress:
                 progress(handled)
+        if self._follower is not None:
+            await self._follower.follow()
         return done
 
     async def rebuild(self, maintenance: IndexMaintenance) -> OptimizeReport:

@@ -7,6 +7,8 @@ were chosen by measurement; figures and reasons stand in `docs/decisions/0005-re
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from knowledge_system.domain.embedding import Passage
@@ -33,6 +35,8 @@ TEXT_LIMIT: Final = 60_000
 """Characters of a text that are looked at, half from its beginning and half from its end."""
 PIECE_LETTERS: Final = 7
 """Letters of a word that one word piece is estimated to cover."""
+REMEMBERED: Final = 256
+"""Texts whose passages are remembered: learning and indexing ask for the same ones several times in a row."""
 OUTPUT_LIMIT: Final = 2_000
 """Characters of a failed tool call's output that take part in the word search."""
 
@@ -40,7 +44,12 @@ _PLACEHOLDER = re.compile(
     r"\[(?:secret|personal):[a-z0-9-]{1,40}#\d{1,9}\]|\[REDACTED[^\]\n]{0,80}\]|<[A-Z0-9_]*REDACTED[^>\n]{0,80}>|\bREDACTED\b"
 )
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]|[\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+"""The first characters of what `_ESCAPE` matches: looking for one of them costs half as much."""
+_PLACEHOLDER_MARKS = ("REDACTED", "[secret:", "[personal:")
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{80,}")
+_MAY_RUN = re.compile(r"(?s:.{40})*?[A-Za-z0-9+/=_-]{40}")
+"""A run of 80 fills one of the text's successive stretches of 40: looking at those costs a tenth."""
 _RULE = re.compile(r"([-=_*#~.|+:>])(?:\s?\1){5,}")
 _PIECE = re.compile(r"\w+|[^\w\s]")
 _PIECES = re.compile(rf"\w{{1,{PIECE_LETTERS}}}|[^\w\s]")
@@ -55,9 +64,13 @@ def readable(text: str) -> str:
     """
     if len(text) > TEXT_LIMIT:
         text = f"{text[: TEXT_LIMIT // 2]}\n{text[-TEXT_LIMIT // 2 :]}"
-    for pattern in (_ESCAPE, _PLACEHOLDER, _RUN, _RULE):
-        text = pattern.sub(" ", text)
-    return text.strip()
+    if _UNPRINTABLE.search(text):
+        text = _ESCAPE.sub(" ", text)
+    if any(mark in text for mark in _PLACEHOLDER_MARKS):
+        text = _PLACEHOLDER.sub(" ", text)
+    if _MAY_RUN.match(text):
+        text = _RUN.sub(" ", text)
+    return _RULE.sub(" ", text).strip()
 
 
 def pieces(text: str) -> int:
@@ -105,15 +118,13 @@ def windows(text: str, size: int = WINDOW_PIECES) -> list[str]:
     """
     found: list[str] = []
     current: list[str] = []
-    used = 0
-    for part in _parts(text, size):
-        cost = pieces(part)
+    used = last = 0
+    for part, cost in _parts(text, size):
         if current and used + cost > size:
             found.append(" ".join(current))
-            carried = current[-1:] if pieces(current[-1]) * 4 < size else []
-            current, used = carried, sum(map(pieces, carried))
+            current, used = (current[-1:], last) if last * 4 < size else ([], 0)
         current.append(part)
-        used += cost
+        used, last = used + cost, cost
     return [*found, " ".join(current)] if current else found
 
 
@@ -122,12 +133,12 @@ def exchange_passages(exchange: Exchange, context: str = "") -> list[Passage]:
 
     `context` is the last prompt of the session that says something; it leads where this prompt alone says too little.
     """
-    return _passages(readable(exchange.user), readable(exchange.assistant), readable(context))
+    return list(_passages(exchange.user, exchange.assistant, context))
 
 
 def item_passages(item: KnowledgeItem) -> list[Passage]:
     """Return the passages of an item: the view `whole`, then 1 to 3 windows, each led by the title."""
-    return _passages(readable(item.title), readable(item.content), "")
+    return list(_passages(item.title, item.content, ""))
 
 
 def exchange_words(exchange: Exchange) -> str:
@@ -136,19 +147,27 @@ def exchange_words(exchange: Exchange) -> str:
     return _words((exchange.user, exchange.assistant, *exchange.facts.files, *exchange.facts.commands, *failed))
 
 
+def indexed_part(exchange: Exchange) -> Exchange:
+    """Return `exchange` without what no index sees: most of its tool calls, and with them most of its bytes."""
+    failed = (replace(call, input="", output=call.output[:OUTPUT_LIMIT]) for call in exchange.tools if call.is_error)
+    return replace(exchange, tools=tuple(failed))
+
+
 def item_words(item: KnowledgeItem) -> str:
     """Return the text of an item for the word search."""
     return _words((item.title, item.content))
 
 
-def _passages(prompt: str, answer: str, context: str) -> list[Passage]:
+@lru_cache(maxsize=REMEMBERED)
+def _passages(prompt: str, answer: str, context: str) -> tuple[Passage, ...]:
+    prompt, answer, context = readable(prompt), readable(answer), readable(context)
     if context and len(prompt.split()) < CONTEXT_BELOW:
         prompt = f"{shorten(context, LEAD_PIECES)}\n{prompt}".strip()
     opening = shorten(prompt, PROMPT_PIECES)
     whole = f"{opening}\n{digest(answer, WHOLE_PIECES - pieces(opening))}".strip()
     lead = shorten(prompt, LEAD_PIECES)
     texts = [f"{lead}\n{window}".strip() for window in _ends(windows(answer))]
-    return [Passage(whole, "whole"), *(Passage(text, "window") for text in texts or [lead])]
+    return Passage(whole, "whole"), *(Passage(text, "window") for text in texts or [lead])
 
 
 def _ends(found: Sequence[str]) -> Sequence[str]:
@@ -157,20 +176,21 @@ def _ends(found: Sequence[str]) -> Sequence[str]:
     return [*found[:FIRST_WINDOWS], *found[-LAST_WINDOWS:]]
 
 
-def _parts(text: str, size: int) -> Iterable[str]:
+def _parts(text: str, size: int) -> Iterable[tuple[str, int]]:
     for line in _PART.findall(text):
         for sentence in _SENTENCE.split(line):
             yield from _chunks(sentence, size)
 
 
-def _chunks(part: str, size: int) -> list[str]:
-    """Return `part` in pieces of at most `size`, where a line of code or data is longer than a window."""
+def _chunks(part: str, size: int) -> list[tuple[str, int]]:
+    """Return `part` in texts of at most `size` pieces, each with its pieces: a line of code may exceed a window."""
     words = part.split()
     cost = pieces(part)
     if cost <= size:
-        return [" ".join(words)] if words else []
+        return [(" ".join(words), cost)] if words else []
     step = max(1, len(words) * size // (2 * cost))
-    return [shorten(" ".join(words[start : start + step]), size) for start in range(0, len(words), step)]
+    cut = [shorten(" ".join(words[start : start + step]), size) for start in range(0, len(words), step)]
+    return [(text, pieces(text)) for text in cut]
 
 
 def _cost(word: str) -> int:

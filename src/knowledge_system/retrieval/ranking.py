@@ -30,6 +30,8 @@ CONFIDENCE_SPAN: Final = 0.1
 THIN_FACTOR: Final = 0.9
 """An answer that was interrupted or says next to nothing is seldom what somebody looks for weeks later."""
 THIN_CHARACTERS: Final = 60
+SAME_INTENT_FACTOR: Final = 1.02
+"""A nudge between equals: what an item was learned for says little about what it is good for."""
 REPLACED_FACTOR: Final = 0.85
 LEADING_SHARE: Final = 0.75
 """An item leads its own exchange when it is at least so relevant in comparison."""
@@ -85,6 +87,9 @@ def _item_factor(request: SearchRequest, item: KnowledgeItem, now: datetime) -> 
     moment = happened(item)
     factor = FRESHNESS_FACTOR[freshness(moment, now)] * (1 + CONFIDENCE_SPAN * (item.confidence - 0.5))
     why = [f"learned {age(moment, now)}", f"confidence {item.confidence:.2f}"]
+    if request.for_intent is not None and item.intent == request.for_intent:
+        factor *= SAME_INTENT_FACTOR
+        why.append(f"learned while {item.intent}, as now")
     if not current(request, item):
         factor *= REPLACED_FACTOR
         why.append(f"superseded by {item.superseded_by}" if item.superseded_by else f"{item.status.value}")
@@ -141,7 +146,8 @@ def _fold_repeated(ranked: Sequence[Candidate], looked_at: int) -> list[Candidat
 def _same(words: frozenset[str], seen: frozenset[str]) -> bool:
     if min(len(words), len(seen)) < SAME_WORDS * max(len(words), len(seen)):
         return False
-    return bool(words) and len(words & seen) >= SAME_WORDS * len(words | seen)
+    common = len(words & seen)
+    return bool(words) and common >= SAME_WORDS * (len(words) + len(seen) - common)
 
 
 def _words_of(candidate: Candidate) -> frozenset[str]:

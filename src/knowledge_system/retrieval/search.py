@@ -16,9 +16,12 @@ from knowledge_system.domain.sessions import normalised
 from knowledge_system.retrieval.candidates import read
 from knowledge_system.retrieval.fusion import fuse
 from knowledge_system.retrieval.gather import gather
+from knowledge_system.retrieval.high_accuracy import ACCURACY_HIGH_UNAVAILABLE
 from knowledge_system.retrieval.hits import Viewpoint, present
+from knowledge_system.retrieval.indexing import STAGES
 from knowledge_system.retrieval.passages import readable
 from knowledge_system.retrieval.ranking import rank
+from knowledge_system.retrieval.search_log import SearchLog
 from knowledge_system.retrieval.terms import terms
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from knowledge_system.domain.index import VectorIndex
     from knowledge_system.domain.search import SearchRequest
     from knowledge_system.domain.truth import Truth
+    from knowledge_system.retrieval.fusion import Fused
+    from knowledge_system.retrieval.high_accuracy import HighAccuracy
 
 DEFAULT_THRESHOLD: Final = 0.2
 """Score below which nothing is shown by default, for all-MiniLM-L6-v2: `docs/decisions/0005-retrieval.md`."""
@@ -45,7 +50,6 @@ LONGEST_LIMIT: Final = 1_000
 
 EMBEDDING_BACKLOG: Final = "embedding-backlog"
 EMBEDDING_UNAVAILABLE: Final = "embedding-unavailable"
-ACCURACY_HIGH_UNAVAILABLE: Final = "accuracy-high-unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Searcher:
         clock: Clock,
         emit: Emit,
         scrub: Callable[[str], tuple[str, Sensitivity]],
+        high: HighAccuracy | None = None,
     ) -> None:
         self._truth = truth
         self._index = index
@@ -75,6 +80,8 @@ class Searcher:
         self._clock = clock
         self._emit = emit
         self._scrub = scrub
+        self._high = high
+        self._log = SearchLog(truth.ledger)
         self._backlog: tuple[float, bool] = (float("-inf"), False)
 
     async def search(self, request: SearchRequest) -> SearchResponse:
@@ -87,16 +94,12 @@ class Searcher:
         question = self._question(request)
         now = self._clock.now()
         degraded: list[str] = []
-        vector = await self._vector(question.text, degraded)
-        arms = await gather(self._index, request, vector, question.text)
-        pool = await read(
-            self._truth, request, fuse(arms, len(question.terms)), max(POOL, POOL_PER_RESULT * request.limit)
-        )
+        arms = await gather(self._index, request, self._vector(question.text, degraded), question.text)
+        found = await self._refined(request, question, fuse(arms, len(question.terms)), degraded)
+        pool = await read(self._truth, request, found, max(POOL, POOL_PER_RESULT * request.limit))
         threshold = DEFAULT_THRESHOLD if request.threshold is None else request.threshold
         ranked = [one for one in rank(request, pool.candidates, now) if one.score >= threshold][: request.limit]
-        results = await present(self._truth, ranked, Viewpoint(request, question.terms, now))
-        if request.accuracy is Accuracy.HIGH:
-            degraded.append(ACCURACY_HIGH_UNAVAILABLE)
+        results = present(ranked, pool.places, Viewpoint(request, question.terms, now))
         if await self._has_backlog(started):
             degraded.append(EMBEDDING_BACKLOG)
         took_ms = (time.perf_counter() - started) * 1000
@@ -104,11 +107,17 @@ class Searcher:
         await self._record(response, question, now)
         return response
 
+    async def settled(self) -> None:
+        """Return once every search answered so far is in the search log. Raises KnowledgeError when it cannot be."""
+        await self._log.settled()
+
+    async def close(self) -> None:
+        """Finish the search log; the searcher cannot be used afterwards. Raises KnowledgeError when it cannot."""
+        await self._log.close()
+
     def _question(self, request: SearchRequest) -> Question:
         _check(request)
-        scrubbed, sensitivity = self._scrub(request.query[:QUERY_CHARACTERS])
-        text = readable(scrubbed) or normalised(scrubbed)
-        return Question(text, terms(text), sensitivity)
+        return asked(request.query, self._scrub)
 
     async def _vector(self, text: str, degraded: list[str]) -> Vector | None:
         try:
@@ -118,10 +127,24 @@ class Searcher:
             return None
         return vector
 
+    async def _refined(
+        self, request: SearchRequest, question: Question, found: list[Fused], degraded: list[str]
+    ) -> list[Fused]:
+        """Return `found`, for `--accuracy high` with the second opinion of the larger space where that can be had."""
+        if request.accuracy is not Accuracy.HIGH:
+            return found
+        if self._high is None:
+            degraded.append(ACCURACY_HIGH_UNAVAILABLE)
+            return found
+        refined = await self._high.refine(request, question.text, question.sensitivity, found)
+        degraded.extend(refined.degraded)
+        return refined.found
+
     async def _has_backlog(self, moment: float) -> bool:
         asked, answer = self._backlog
         if moment - asked >= BACKLOG_SECONDS:
-            answer = any((await self._truth.outbox.depth()).values())
+            depth = await self._truth.outbox.depth()
+            answer = any(depth.get(stage) for stage in STAGES)
             self._backlog = (moment, answer)
         return answer
 
@@ -142,7 +165,14 @@ class Searcher:
             took_ms=response.took_ms,
             dropped=response.dropped,
         )
-        await self._truth.ledger.log_search(entry)
+        await self._log.add(entry)
+
+
+def asked(query: str, scrub: Callable[[str], tuple[str, Sensitivity]]) -> Question:
+    """Return `query` as a search uses it; its `text` is what is embedded, and what the caches of questions go by."""
+    scrubbed, sensitivity = scrub(query[:QUERY_CHARACTERS])
+    text = readable(scrubbed) or normalised(scrubbed)
+    return Question(text, terms(text), sensitivity)
 
 
 def query_hash(query: str) -> str:

@@ -179,7 +179,7 @@ class _Reading:
         yield self._batch(found, to, last=True)
 
     def _lines(self, parser: Any, to: Assembler, resume: JsonObject) -> Iterator[None]:
-        offset, number = resume.get("offset") or 0, resume.get("line") or 1
+        offset, number, seen = resume.get("offset") or 0, resume.get("line") or 1, 0
         for line in read_lines(self._stream, self._size, offset=offset, number=number):
             if line.lost:
                 limit = MAX_LINE // 1024 // 1024
@@ -188,7 +188,8 @@ class _Reading:
                 )
                 continue
             parser.line(line)
-            if to.ready_size or not line.number % _LINES_A_STEP:
+            if to.ready_size != seen or not line.number % _LINES_A_STEP:
+                seen = to.ready_size
                 yield
         parser.end()
 

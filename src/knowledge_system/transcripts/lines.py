@@ -12,6 +12,7 @@ MAX_LINE = 16 * 1024 * 1024
 
 BOM = b"\xef\xbb\xbf"
 _PIECE = 1024 * 1024
+_LINE_FEED = ord("\n")
 
 
 class Line(NamedTuple):
@@ -46,11 +47,11 @@ def read_lines(stream: BinaryIO, end: int, *, offset: int = 0, number: int = 1) 
     """Yield the lines of `stream` from byte `offset` (the start of line `number`) up to byte `end`, without the BOM."""
     stream.seek(offset)
     while offset < end:
-        most = min(_PIECE, end - offset)
+        most = min(end - offset, _PIECE)
         data = stream.readline(most)
         if not data:
             return
-        size, lost, ended = len(data), 0, data.endswith(b"\n")
+        size, lost, ended = len(data), 0, data[-1] == _LINE_FEED
         if size == most and not ended:
             data, size, lost = _rest(stream, data, end - offset)
             ended = lost > 0 or data.endswith(b"\n")
