@@ -63,6 +63,24 @@ async def _import(system: KnowledgeSystem, raw: Document, _: Progress) -> Docume
     return await system.import_(raw["lines"])
 
 
+async def _backfill(system: KnowledgeSystem, raw: Document, progress: Progress) -> Document:
+    return await system.index_backfill(raw["limit"], progress)
+
+
+async def _inject(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
+    from knowledge_system.application.injecting import inject
+
+    return await inject(system, raw)
+
+
+async def _feedback(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
+    return await system.feedback(raw)
+
+
+async def _remember(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
+    return await system.remember(raw)
+
+
 def _plain(verb: str) -> Callable[[KnowledgeSystem, Document, Progress], Awaitable[Document]]:
     async def call(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
         document: Document = await getattr(system, verb)(**raw)
@@ -77,7 +95,12 @@ VERBS: Mapping[str, Callable[[KnowledgeSystem, Document, Progress], Awaitable[Do
     "forget": _forget,
     "supersede": _supersede,
     "import": _import,
+    "inject": _inject,
+    "feedback": _feedback,
+    "remember": _remember,
+    "index_backfill": _backfill,
     **{verb: _plain(verb) for verb in ("index_status", "index_rebuild", "index_optimize", "index_verify", "doctor")},
+    "cache_warm": _plain("cache_warm"),
 }
 """Everything that needs the data directory to itself; all else reads the database beside the service."""
 

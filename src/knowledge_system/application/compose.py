@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -14,14 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
+    from knowledge_system.application.caches import Caches
+    from knowledge_system.application.learning import Teaching
     from knowledge_system.domain.clock import Clock
+    from knowledge_system.domain.embedding import EmbeddingSpace
     from knowledge_system.domain.events import Emit
     from knowledge_system.domain.knowledge import Extractor
     from knowledge_system.domain.sensitivity import Gatekeeper
     from knowledge_system.domain.sessions import TranscriptReader
     from knowledge_system.domain.truth import Truth
     from knowledge_system.embedding.local import LocalEmbeddingModel
+    from knowledge_system.embedding.remembered import RememberingModel
+    from knowledge_system.inference.engine import Engine
     from knowledge_system.retrieval.indexing import Indexer
+    from knowledge_system.retrieval.second_space import SecondSpace
+    from knowledge_system.sensitivity.layers import Layers
     from knowledge_system.settings import Settings
     from knowledge_system.storage.database import Database
     from knowledge_system.storage.edge import EdgeIndex
@@ -39,12 +47,23 @@ class Parts:
     clock: Clock = field(default_factory=SystemClock)
     emit: Emit = discard
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _opening_database: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _opening_index: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _opening_second: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _opening_caches: asyncio.Lock = field(default_factory=asyncio.Lock)
     _home: Home | None = None
     _locked: bool = False
     _database: Database | None = None
     _truth: Truth | None = None
     _model: LocalEmbeddingModel | None = None
     _index: EdgeIndex | None = None
+    _indexer: Indexer | None = None
+    _second: SecondSpace | None = None
+    _engine: Engine | None = None
+    _layers: Layers | None = None
+    _caches: Caches | None = None
+    _asker: RememberingModel | None = None
+    _teaching: Teaching | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,13 +100,23 @@ class Parts:
     async def database(self) -> Database:
         """Return the database, migrated to this version's schema."""
         if self._database is None:
-            from knowledge_system.storage.connections import file_url
-            from knowledge_system.storage.database import Database
-
-            url = self.settings.tree.database.url or file_url(self.home().path / "analytics.db")
-            self._database = await Database.open(url, self.clock)
-            self._stack.push_async_callback(self._database.close)
+            async with self._opening_database:
+                if self._database is None:
+                    self._database = await self._open_database()
         return self._database
+
+    def is_new(self) -> bool:
+        """Tell whether there is certainly no database yet."""
+        return not self.settings.tree.database.url and not (self.home().path / "analytics.db").exists()
+
+    async def _open_database(self) -> Database:
+        from knowledge_system.storage.connections import file_url
+        from knowledge_system.storage.database import Database
+
+        url = self.settings.tree.database.url or file_url(self.home().path / "analytics.db")
+        database = await Database.open(url, self.clock)
+        self._stack.push_async_callback(database.close)
+        return database
 
     def model(self) -> LocalEmbeddingModel:
         """Return the local embedding model."""
@@ -103,31 +132,90 @@ class Parts:
             self._stack.callback(self._model.close)
         return self._model
 
+    async def engine(self) -> Engine:
+        """Return the engine that every model call of this system goes through."""
+        if self._engine is None:
+            from knowledge_system.application.engine import open_engine
+
+            self._engine = await open_engine(self)
+        return self._engine
+
+    def layers(self) -> Layers:
+        """Return what judges the sensitivity of whatever a model is shown."""
+        if self._layers is None:
+            from knowledge_system.application.privacy import make_layers
+
+            self._layers = make_layers(self)
+        return self._layers
+
+    async def caches(self) -> Caches:
+        """Return what the caches of this process share with those of others."""
+        if self._caches is None:
+            async with self._opening_caches:
+                if self._caches is None:
+                    from knowledge_system.application.caches import open_caches
+
+                    self._caches = await open_caches(self)
+        return self._caches
+
+    async def asker(self) -> RememberingModel:
+        """Return the local embedding model for questions: it remembers them, in this process and for the others."""
+        caches = await self.caches()
+        if self._asker is None:
+            from knowledge_system.embedding.remembered import RememberingModel
+
+            most = self.settings.tree.cache.l1.max
+            self._asker = RememberingModel(self.model(), caches.state.questions, most, caches.emit)
+            caches.watch(self._asker, self._asker.forget)
+        return self._asker
+
     async def index(self) -> EdgeIndex:
         """Return the index; one that is not sound is rebuilt from the truth first."""
         if self._index is None:
-            from knowledge_system.storage.edge import EdgeIndex
-
-            self.own()
-            self._index = await EdgeIndex.open(self.home().index, self.model().space)
-            self._stack.push_async_callback(self._index.close)
-            await self._repaired(self._index)
+            async with self._opening_index:
+                if self._index is None:
+                    self._index = await self.open_index(self.model().space)
+                    await self._repaired(self._index)
         return self._index
+
+    async def open_index(self, space: EmbeddingSpace) -> EdgeIndex:
+        """Open the index of a space, sound or not; it is closed with these parts."""
+        from knowledge_system.storage.edge import EdgeIndex
+
+        self.own()
+        index = await EdgeIndex.open(self.home().index, space)
+        self._stack.push_async_callback(index.close)
+        return index
 
     async def _repaired(self, index: EdgeIndex) -> None:
         """Rebuild an index that is broken, or empty because it was deleted or belongs to a new embedding space."""
         status = await index.status()
         truth = await self.truth()
-        lost = status.points == 0 and bool(await truth.ledger.owners(limit=1)) and not await truth.outbox.depth()
+        depth = await truth.outbox.depth()
+        waiting = depth.get("words") or depth.get("vectors")
+        lost = status.points == 0 and bool(await truth.ledger.owners(limit=1)) and not waiting
         if lost or not status.healthy:
             report = await (await self.indexer()).rebuild(index)
             self.emit(IndexRebuilt(status.detail or "empty", report.points))
 
     async def indexer(self) -> Indexer:
         """Return what makes the index follow the truth."""
-        from knowledge_system.retrieval.indexing import Indexer
+        if self._indexer is None:
+            from knowledge_system.application.larger import follower
+            from knowledge_system.retrieval.indexing import Indexer
 
-        return Indexer(await self.truth(), await self.index(), self.model())
+            self._indexer = Indexer(await self.truth(), await self.index(), self.model(), await follower(self))
+        return self._indexer
+
+    async def second(self) -> SecondSpace:
+        """Return the larger embedding space, its index open and sound: rebuilt from the truth where it was not."""
+        if self._second is None:
+            async with self._opening_second:
+                if self._second is None:
+                    from knowledge_system.application.embeddings import open_second
+
+                    self._second = await open_second(self)
+        return self._second
 
     def gatekeeper(self) -> Gatekeeper:
         """Return what stands at the door, with the installation's key and topics."""
@@ -142,8 +230,16 @@ class Parts:
 
         return FileTranscriptReader()
 
+    def teaching(self) -> Teaching:
+        """Return what finds the teachers of each run of learning: the extractor, and a model where one may be used."""
+        if self._teaching is None:
+            from knowledge_system.application.learning import Teaching
+
+            self._teaching = Teaching(self)
+        return self._teaching
+
     def extractor(self) -> Extractor:
-        """Return what judges exchanges."""
+        """Return what judges exchanges without a model."""
         from knowledge_system.extraction.extractor import EvidenceExtractor
 
         return EvidenceExtractor()

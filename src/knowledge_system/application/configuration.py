@@ -34,7 +34,7 @@ def change(settings: Settings, key: str, text: str) -> dict[str, Any]:
     The file is replaced atomically and stays private; a value that the environment overrides is said so.
     """
     raw = reading.with_value(reading.read_file(settings.config_file), key, text)
-    reading.validate(raw, str(settings.config_file))
+    _checked(raw, settings.config_file)
     _replace(settings.config_file, json.dumps(raw, indent=2, ensure_ascii=False) + "\n")
     effective = reading.load(settings.home, settings.config_file)
     return {"key": key, "value": reading.get(effective.tree, key), "file": str(settings.config_file)}
@@ -42,8 +42,15 @@ def change(settings: Settings, key: str, text: str) -> dict[str, Any]:
 
 def validate(path: Path) -> dict[str, Any]:
     """Validate a file. Raises UsageError naming every bad key."""
-    reading.validate(reading.read_file(path, required=True), str(path))
+    _checked(reading.read_file(path, required=True), path)
     return {"valid": True, "file": str(path)}
+
+
+def _checked(raw: dict[str, Any], path: Path) -> None:
+    """Raise UsageError for what is no configuration, or names providers or strategies that do not exist."""
+    from knowledge_system.application.provider_names import check_names
+
+    check_names(reading.validate(raw, str(path)))
 
 
 def _replace(path: Path, text: str) -> None:

@@ -25,7 +25,34 @@ async def examine(parts: Parts) -> list[Finding]:
     findings.append(await attempt("model", lambda: _model(parts)))
     findings.extend(await _truth(parts))
     findings.append(await _index(parts))
+    findings.extend(await _capture(parts))
     return findings
+
+
+async def _capture(parts: Parts) -> list[Finding]:
+    """Compare the transcripts on disk with what was captured: a failure that nobody sees is the worst."""
+    from knowledge_system.application.capturing import measure
+
+    try:
+        report = await measure(parts)
+    except KnowledgeError as error:
+        return [Finding("capture", "error", error.message, error.hint, error.exit_code)]
+    seen = report["transcripts"]
+    findings = [Finding("capture", "warning", *_told(alarm)) for alarm in report["alarms"]] or [
+        Finding("capture", "ok", f"{seen['captured']} of {seen['expected']} exchanges in {seen['files']} transcripts")
+    ]
+    errors = report["hook_errors"]
+    if errors:
+        findings.append(
+            Finding("hooks", "warning", f"last: {errors[-1]}", "see hooks.log in the home; remove it once it is solved")
+        )
+    return findings
+
+
+def _told(alarm: str) -> tuple[str, str]:
+    """Return an alarm as what is wrong and what to do."""
+    what, _, advice = alarm.rpartition(": ")
+    return what, advice
 
 
 async def _configuration(parts: Parts) -> str:

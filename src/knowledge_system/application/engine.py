@@ -7,6 +7,9 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from knowledge_system.application.caches import fingerprint
+from knowledge_system.application.privacy import listen
+from knowledge_system.application.provider_names import check_names
 from knowledge_system.domain.clock import to_public
 from knowledge_system.domain.errors import IntegrityFailure, NotFound, UsageError
 from knowledge_system.domain.inference import NANO
@@ -70,6 +73,9 @@ def provider_of(tree: Configuration, name: str) -> Provider:
         model=(chosen.model if chosen else None) or (local.default_model if local else None),
         key_variable=chosen.api_key_env if chosen else None,
         price=price(chosen.price.input, chosen.price.output) if chosen and chosen.price else None,
+        context_tokens=chosen.context_tokens if chosen else None,
+        timeout_seconds=chosen.timeout / 1000 if chosen and chosen.timeout else None,
+        local_hosts=inference.local_models.hosts,
     )
     return make_provider(name, options, environ=os.environ)
 
@@ -83,25 +89,66 @@ def named_providers(tree: Configuration) -> list[str]:
     return [name for name in known if name != "local" or inference.local_models.enabled]
 
 
-async def open_engine(parts: Parts) -> Engine:
-    """Return the engine; money, breakers and audit are shared with every other process over the same database."""
-    tree, state = parts.settings.tree, await engine_state(parts)
-    providers = [provider_of(tree, name) for name in named_providers(tree)]
-    for provider in providers:
-        parts.at_close(provider.aclose)
+def embedding_provider_of(tree: Configuration, name: str) -> Provider:
+    """Return a provider as an embedding model: that of the larger space for the one named there, else its own."""
+    chosen, remote = tree.inference.providers.get(name), tree.embeddings.remote
+    local = tree.inference.local_models if name == "local" else None
+    own = remote.provider == name
+    dollars = chosen.embedding_price if chosen else None
+    options = ProviderOptions(
+        base_url=(chosen.base_url if chosen else None) or (local.endpoint if local else None),
+        embedding_model=remote.model if own else chosen.embedding_model if chosen else None,
+        key_variable=chosen.api_key_env if chosen else None,
+        embedding_price=None if dollars is None else price(dollars),
+        timeout_seconds=chosen.timeout / 1000 if chosen and chosen.timeout else None,
+        local_hosts=tree.inference.local_models.hosts,
+    )
+    return make_provider(name, options, environ=os.environ, embeds=True)
+
+
+def embedding_providers(tree: Configuration) -> list[Provider]:
+    """Return the providers that have an embedding model, that of the larger space first."""
+    names = dict.fromkeys([tree.embeddings.remote.provider, *named_providers(tree)])
+    made = [embedding_provider_of(tree, name) for name in names if name in vendors()]
+    return [provider for provider in made if provider.model]
+
+
+def engine_options(tree: Configuration) -> EngineOptions:
+    """Return what the engine is told of the settings."""
     named = tree.inference.active_strategy if "active_strategy" in tree.inference.model_fields_set else None
-    options = EngineOptions(
+    return EngineOptions(
         priority=tree.inference.provider_priority,
         active=named,
         strategies=styles(tree.inference.strategies),
+        operations=tree.inference.operations,
+        internal=tree.inference.internal,
         offline=tree.inference.offline_mode,
         l1_entries=tree.cache.l1.max,
         l1_ttl=tree.cache.l1.ttl / 1000,
         l2_ttl=tree.cache.l2.ttl / 1000,
+        l2_private=tree.cache.l2.private,
+        fingerprint=fingerprint(tree),
     )
+
+
+async def open_engine(parts: Parts) -> Engine:
+    """Return an engine of all chat and embedding models; `Parts.engine` has the one of the running system.
+
+    Money, breakers and audit are shared with every other process over the same database.
+    """
+    tree = parts.settings.tree
+    check_names(tree)
+    state, options = await engine_state(parts), engine_options(tree)
+    providers = [*(provider_of(tree, name) for name in named_providers(tree)), *embedding_providers(tree)]
+    for provider in providers:
+        parts.at_close(provider.aclose)
     candidates = [candidate_of(provider, breaker_rule(tree, provider.name)) for provider in providers]
-    shared = Shared(state.ledger, state.breakers, state.audit)
-    engine = build_engine(candidates, shared, options, Surroundings(parts.clock, parts.emit))
+    caches = await parts.caches()
+    shared = Shared(state.ledger, state.breakers, caches.l2, caches.state.generation)
+    layers = parts.layers()
+    engine = build_engine(candidates, shared, options, Surroundings(parts.clock, caches.emit), layers)
+    listen(layers, engine)
+    caches.watch(engine)
     parts.at_close(engine.close)
     return engine
 
@@ -152,6 +199,7 @@ async def budget_change(parts: Parts, action: str, key: str = "", dollars: float
 
 async def provider_status(parts: Parts) -> Document:
     """Return every provider with its model, place, price, breaker, and what keeps it from being used."""
+    check_names(parts.settings.tree)
     tree, state = parts.settings.tree, await engine_state(parts)
     breakers = {one.provider: one for one in await state.breakers.status()}
     rows = []

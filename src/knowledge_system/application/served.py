@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from knowledge_system import __version__
-from knowledge_system.application.addresses import CALL_PATH, SERVICE, VERSION_HEADER
+from knowledge_system.application.addresses import CALL_PATH, LEASE, SERVICE, VERSION_HEADER
 from knowledge_system.application.calls import error_of, request_arguments
-from knowledge_system.application.system import KnowledgeSystem
+from knowledge_system.application.system import KnowledgeSystem, silent
 from knowledge_system.domain.clock import to_stored
 from knowledge_system.domain.errors import DependencyUnavailable, UsageError
 from knowledge_system.storage.home import Home
@@ -32,6 +32,8 @@ CONNECT_WITHIN = 5.0
 """Seconds that the service, on this machine, has to accept a connection."""
 STARTING_WITHIN = 15.0
 """Seconds that a command waits for a service that is just starting."""
+GIVEN_BACK_WITHIN = 5.0
+"""Seconds that a process which has the directory merely at hand gets to give it back."""
 _LOOK_EVERY = 0.05
 IMPORT_BYTES = 4_000_000
 """Size of the pieces in which an import travels; the service refuses bodies above ten megabytes."""
@@ -113,6 +115,16 @@ async def find_service(home: Path, clock: Clock) -> Service | None:
     return None
 
 
+async def ask_for(home: Path, clock: Clock) -> None:
+    """Ask a process that has the directory merely at hand to give it back, and wait for that a little."""
+    place = Home(home, clock)
+    for _ in range(int(GIVEN_BACK_WITHIN / _LOOK_EVERY)):
+        if (place.holder() or {}).get("purpose") != LEASE:
+            return
+        place.want()
+        await asyncio.sleep(_LOOK_EVERY)
+
+
 class ServedSystem(KnowledgeSystem):
     """The same verbs as `KnowledgeSystem`; those that need the data directory are done by the service that owns it."""
 
@@ -149,9 +161,21 @@ class ServedSystem(KnowledgeSystem):
             total = {name: total[name] + done[name] for name in total}
         return total
 
+    async def remember(self, arguments: Document) -> Document:
+        """Have the service save a statement."""
+        return await self._service.call("remember", arguments)
+
+    async def feedback(self, arguments: Document) -> Document:
+        """Have the service record a verdict."""
+        return await self._service.call("feedback", arguments)
+
     async def doctor(self) -> Document:
         """Have the service examine itself."""
         return await self._service.call("doctor", {})
+
+    async def cache_warm(self, queries: Sequence[str] | None, limit: int, days: int) -> Document:
+        """Have the service prepare questions: it is the one that will be asked."""
+        return await self._service.call("cache_warm", {"queries": queries, "limit": limit, "days": days})
 
     async def index_status(self) -> Document:
         """Return the state of the service's index."""
@@ -164,6 +188,10 @@ class ServedSystem(KnowledgeSystem):
     async def index_optimize(self) -> Document:
         """Have the service optimise its index."""
         return await self._service.call("index_optimize", {})
+
+    async def index_backfill(self, limit: int | None, progress: Progress = silent) -> Document:
+        """Have the service embed what the larger space lacks."""
+        return await self._service.call("index_backfill", {"limit": limit}, progress)
 
     async def index_verify(self) -> Document:
         """Have the service verify its index."""

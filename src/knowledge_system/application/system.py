@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowledge_system.application.compose import Parts
 from knowledge_system.application.documents import ingest_document, search_document
-from knowledge_system.domain.errors import IntegrityFailure, ModelUnavailable, NotFound, UsageError
+from knowledge_system.domain.errors import KnowledgeError, ModelUnavailable, NotFound, UsageError
 from knowledge_system.domain.knowledge import KnowledgeType
+from knowledge_system.domain.search import Accuracy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
-    from pathlib import Path
 
+    from knowledge_system.domain.capture import Notice
     from knowledge_system.domain.events import Emit
-    from knowledge_system.domain.search import Scope, SearchRequest
+    from knowledge_system.domain.search import Scope, SearchRequest, SearchResponse
     from knowledge_system.domain.truth import Page
-    from knowledge_system.extraction.ingestion import IngestOptions
+    from knowledge_system.extraction.ingestion import IngestOptions, IngestTally
     from knowledge_system.extraction.learning import LearningTally
     from knowledge_system.retrieval.search import Searcher
     from knowledge_system.settings import Settings
@@ -31,8 +36,14 @@ GRAPH_FROM = 13_000
 """Vectors below which exact search is fast enough (`design/measurements.md`, recommended presets)."""
 GRAPH_SHARE = 0.8
 """Share of the vectors in the graph below which an ingest ends with optimising, in a child process."""
+LARGER_DIMENSION = 1536
 Progress = Callable[[str, int, int], None]
 """Called with `(stage, done, total)`; `total` is 0 when it is not known."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
+    del stage, done, total
 
 
 class KnowledgeSystem:
@@ -41,6 +52,7 @@ class KnowledgeSystem:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._searcher: Searcher | None = None
+        self._learning = asyncio.Lock()
 
     @property
     def parts(self) -> Parts:
@@ -49,37 +61,92 @@ class KnowledgeSystem:
 
     async def ingest(self, paths: Sequence[Path], options: IngestOptions, progress: Progress) -> Document:
         """Read, redact, store, index and learn. Nothing already good is touched by what fails."""
-        from knowledge_system.extraction.ingestion import Ingestion
+        from knowledge_system.application.following import read_in
+        from knowledge_system.application.learning import model_document
+        from knowledge_system.application.trajectories import track
         from knowledge_system.extraction.learning import LearningTally
 
         parts, began = self._parts, time.perf_counter()
         parts.own()
-        truth = await parts.truth()
-        ingestion = Ingestion(parts.reader(), parts.gatekeeper(), truth, parts.emit)
-        read = await ingestion.run(paths, options, lambda at: progress("reading", at.done_bytes, at.total_bytes))
-        learned, missing = LearningTally(), None
-        if not options.dry_run:
+        learned, missing, waiting = LearningTally(), None, tuple[str, ...]()
+        async with self._learning:  # what this call reads, it learns and reports, not the service in the background
+            read = await read_in(parts, paths, options, progress)
             try:
-                await self._follow(learned, progress)
+                if not options.dry_run:
+                    await self.index_words(progress)
+                    await track(parts, progress)  # before anything gets its vectors, and its marks with them
+                    waiting = tuple(await self._follow(learned, progress))
             except ModelUnavailable as error:
                 missing = error
-        return ingest_document(read, learned, time.perf_counter() - began, missing)
+        document = ingest_document(read, learned, time.perf_counter() - began, missing)
+        model = model_document(parts.settings.tree.learning.with_model, learned)
+        return {**document, "degraded": [*document["degraded"], *waiting], "model": model}
 
-    async def _follow(self, learned: LearningTally, progress: Progress) -> None:
-        """Bring index and knowledge up to the truth: words first, so that everything can be found at once."""
-        from knowledge_system.extraction.learning import Learning, LearningOptions
+    async def capture(self, paths: Sequence[Path]) -> IngestTally:
+        """Read and store what is new below `paths` and make it findable by words; learning follows later."""
+        from knowledge_system.application.options import IngestOptions
+        from knowledge_system.extraction.ingestion import Ingestion
 
         parts = self._parts
-        truth, index, indexer = await parts.truth(), await parts.index(), await parts.indexer()
+        parts.own()
+        ingestion = Ingestion(parts.reader(), parts.gatekeeper(), await parts.truth(), parts.emit)
+        tally = await ingestion.run(paths, IngestOptions())
+        await self.index_words()
+        return tally
+
+    async def capture_body(self, notice: Notice) -> bool:
+        """Store the exchanges that a notice carries, once; return whether anything was new."""
+        from knowledge_system.extraction.arriving import Delivery, arrive
+
+        parts = self._parts
+        parts.own()
+        place = f"hook:{notice.agent}/{notice.session_id}"
+        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=parts.home().spool, encoding="utf-8") as file:
+            json.dump(notice.body, file)
+            file.flush()
+            delivery = Delivery(notice.name, notice.at, place, notice.session_id, Path(file.name))
+            saved = await arrive(delivery, parts.reader(), parts.gatekeeper(), await parts.truth(), parts.emit)
+        await self.index_words()
+        return bool(saved.new or saved.updated)
+
+    async def index_words(self, progress: Progress = silent) -> None:
+        """Make everything that is stored findable by its words."""
+        truth, indexer = await self._parts.truth(), await self._parts.indexer()
         waiting = (await truth.outbox.depth()).get("words", 0)
         done = 0
         while handled := await indexer.index_words():
             done += handled
             progress("words", done, waiting)
+
+    async def learn(self, learned: LearningTally, progress: Progress = silent) -> Sequence[str]:
+        """Learn from everything not judged yet, and bring the index up to the truth. Raises ModelUnavailable.
+
+        Return in words what could not follow in the larger embedding space, where it follows by itself.
+        """
+        async with self._learning:
+            return await self._follow(learned, progress)
+
+    async def _follow(self, learned: LearningTally, progress: Progress) -> Sequence[str]:
+        from knowledge_system.application.larger import embed_waiting
+
+        await self._learn(learned, progress)
+        return await embed_waiting(self._parts)
+
+    async def _learn(self, learned: LearningTally, progress: Progress) -> None:
+        from knowledge_system.application.privacy import screen_of
+        from knowledge_system.application.trajectories import track
+        from knowledge_system.extraction.learning import Learning, LearningOptions
+
+        parts = self._parts
+        await track(parts, progress)
+        truth, index, indexer = await parts.truth(), await parts.index(), await parts.indexer()
         tree = parts.settings.tree.learning
-        options = LearningOptions(tree.min_confidence, tree.duplicate_at)
-        learning = Learning(truth, index, indexer, parts.extractor(), options)
         backlog = (await truth.ledger.totals()).unlearned if tree.enabled else 0
+        teachers = await parts.teaching().begin(backlog)
+        learned.model = teachers.tally
+        paths = (await parts.database()).path_state().trajectories
+        options = LearningOptions(tree.min_confidence, tree.duplicate_at, screen_of(parts), teachers.duplicates, paths)
+        learning = Learning(truth, index, indexer, teachers.extractor, options)
         count = 0
 
         def step(judged: int) -> None:
@@ -89,6 +156,8 @@ class KnowledgeSystem:
 
         if tree.enabled:
             await learning.run(learned, parts.clock, parts.emit, step)
+            teachers.tell(parts.emit)
+            await track(parts)  # again what learning found to be more sensitive than was known
         await indexer.catch_up()
         status = await index.status()
         if status.vectors >= GRAPH_FROM and status.indexed_vectors < GRAPH_SHARE * status.vectors:
@@ -96,11 +165,30 @@ class KnowledgeSystem:
             await index.optimize()
 
     async def search(self, request: SearchRequest) -> Document:
-        """Answer a question."""
-        return search_document(await (await self._search()).search(request))
+        """Answer a question; a configured default dimension of 1536 asks for high accuracy every time."""
+        if self._parts.settings.tree.embeddings.default_dim == LARGER_DIMENSION:
+            request = replace(request, accuracy=Accuracy.HIGH)
+        return search_document(await self.find(request))
+
+    async def find(self, request: SearchRequest) -> SearchResponse:
+        """Answer a question with nouns instead of a document."""
+        return await (await self._search()).search(request)
+
+    async def remember(self, arguments: Document) -> Document:
+        """Save a statement (`title`, `content`, `type`, `project`) as an item with its own evidence."""
+        from knowledge_system.application.tools import remember
+
+        return await remember(self, arguments)
+
+    async def feedback(self, arguments: Document) -> Document:
+        """Record a verdict (`id`, `verdict`, `note`, `actor`) on an item. Raises NotFound."""
+        from knowledge_system.application.injecting import give_feedback
+
+        return await give_feedback(self, arguments)
 
     async def _search(self) -> Searcher:
         if self._searcher is None:
+            from knowledge_system.application.larger import high_accuracy
             from knowledge_system.retrieval.search import Searcher
 
             parts = self._parts
@@ -108,11 +196,13 @@ class KnowledgeSystem:
             self._searcher = Searcher(
                 await parts.truth(),
                 await parts.index(),
-                parts.model(),
+                await parts.asker(),
                 parts.clock,
                 parts.emit,
                 parts.gatekeeper().scrub,
+                high_accuracy(parts),
             )
+            parts.at_close(self._searcher.close)
         return self._searcher
 
     async def _warm(self) -> None:
@@ -193,20 +283,30 @@ class KnowledgeSystem:
 
     async def import_(self, lines: Iterable[str]) -> Document:
         """Store exported records; what is known stays as it is."""
+        from knowledge_system.application.larger import embed_waiting
         from knowledge_system.operations.portable import load
 
         self._parts.own()
         tally = await load(await self._parts.truth(), lines, self._parts.gatekeeper())
         await (await self._parts.indexer()).catch_up()
+        await embed_waiting(self._parts)
         return {"new": tally.new, "known": tally.known, "redactions": tally.redactions}
 
     async def status(self) -> Document:
         """Return what the system holds and how far it has followed; never needs the lock."""
+        from knowledge_system.application.larger import coverage
         from knowledge_system.operations.diagnosis import status_document
 
         truth = await self._parts.truth()
         home = self._parts.home()
-        return status_document(await truth.ledger.totals(), await truth.outbox.depth(), home.holder(), home.path)
+        if self._searcher is not None:
+            with contextlib.suppress(KnowledgeError):  # a count that lags is better than no answer
+                await self._searcher.settled()
+        document = status_document(await truth.ledger.totals(), await truth.outbox.depth(), home.holder(), home.path)
+        from knowledge_system.application.capturing import last_measured
+
+        capture = await last_measured(self._parts)
+        return {**document, "larger_space": await coverage(self._parts), "capture": capture}
 
     async def doctor(self) -> Document:
         """Check everything; `exit_code` is that of the gravest finding."""
@@ -220,41 +320,49 @@ class KnowledgeSystem:
         }
 
     async def index_status(self) -> Document:
-        """Return the state of the index."""
-        from knowledge_system.operations.diagnosis import index_document
+        """Return the state of the index, and that of the larger space as far as it is in use."""
+        from knowledge_system.application import indexes
 
-        document = index_document(await (await self._parts.index()).status())
-        return {**document, "outbox": await (await self._parts.truth()).outbox.depth()}
+        return await indexes.status(self._parts)
+
+    async def backfill_estimate(self, limit: int | None = None) -> Document:
+        """Return what `index_backfill` would send and cost; nothing is sent."""
+        from knowledge_system.application.embeddings import backfill_estimate
+
+        return await backfill_estimate(self._parts, limit)
+
+    async def index_backfill(self, limit: int | None, progress: Progress = silent) -> Document:
+        """Embed what the larger space lacks; costs money, so ask before. Begun again it goes on where it stopped."""
+        from knowledge_system.application.embeddings import backfill
+
+        self._parts.own()
+        return await backfill(self._parts, limit, progress)
 
     async def index_rebuild(self) -> Document:
         """Build the index again from the truth, embedding what has no vector in the model's space yet."""
-        indexer = await self._parts.indexer()
-        report = await indexer.rebuild(await self._parts.index())
-        embedded = await indexer.catch_up()
-        return {"points": report.points, "embedded": embedded, "seconds": round(report.seconds, 3)}
+        from knowledge_system.application import indexes
+
+        return await indexes.rebuild(self._parts)
 
     async def index_optimize(self) -> Document:
         """Build or improve the graph on a copy and swap it in when recall holds."""
-        report = await (await self._parts.index()).optimize()
-        return {
-            "swapped": report.swapped,
-            "points": report.points,
-            "recall": round(report.recall, 4),
-            "seconds": round(report.seconds, 3),
-            "detail": report.detail,
-        }
+        from knowledge_system.application import indexes
+
+        return await indexes.optimize(self._parts)
 
     async def index_verify(self) -> Document:
         """Verify files and content, compare with the truth, and repair what differs. Raises IntegrityFailure."""
-        report = await (await self._parts.index()).verify()
-        if not report.ok:
-            raise IntegrityFailure(
-                f"the index is damaged: {'; '.join(report.problems)}", hint="run `knowledge index rebuild`"
-            )
-        indexer = await self._parts.indexer()
-        missing, surplus = await indexer.reconcile()
-        await indexer.catch_up()
-        return {"ok": True, "points": report.points, "missing": missing, "surplus": surplus}
+        from knowledge_system.application import indexes
+
+        return await indexes.verify(self._parts)
+
+    async def cache_warm(self, queries: Sequence[str] | None, limit: int, days: int) -> Document:
+        """Prepare questions for searching: given ones, or those asked most in the last `days`."""
+        from knowledge_system.application.cache import cache_warm
+
+        if self._searcher is not None:
+            await self._searcher.settled()
+        return await cache_warm(self._parts, queries, limit, days)
 
     async def model_status(self) -> Document:
         """Return the embedding model in use, assembled when that had not happened yet."""
@@ -271,11 +379,12 @@ async def opened(
 
     Beside a running service the verbs that need the directory go through it, unless the caller must be `alone`.
     """
-    from knowledge_system.application.served import ServedSystem, find_service
+    from knowledge_system.application.served import ServedSystem, ask_for, find_service
 
     parts = Parts(settings, purpose)
     if emit is not None:
         parts.emit = emit
     async with parts:
+        await ask_for(settings.home, parts.clock)
         service = None if alone else await find_service(settings.home, parts.clock)
         yield KnowledgeSystem(parts) if service is None else ServedSystem(parts, service)

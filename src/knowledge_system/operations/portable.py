@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from knowledge_system.domain.knowledge import Evidence, KnowledgeItem
 from knowledge_system.domain.search import Scope
 from knowledge_system.domain.sensitivity import Sensitivity, highest
-from knowledge_system.domain.sessions import Exchange, ToolCall
+from knowledge_system.domain.sessions import Exchange, ExchangeFacts, Session, ToolCall
 from knowledge_system.domain.truth import Page
 from knowledge_system.operations.records import Record, dump_exchange, dump_item, dump_session, parse
 
@@ -104,23 +104,43 @@ def _places(item: KnowledgeItem, exchanges: dict[str, Exchange]) -> list[dict[st
 
 
 def _scrubbed(record: Record, gatekeeper: Gatekeeper, tally: Imported) -> Record:
-    levels: list[Sensitivity] = []
+    """Return `record` with every text in it redacted, at the level it has or the stricter one of its texts."""
+    levels = [] if isinstance(record, Session) else [record.sensitivity]
 
     def scrub(text: str) -> str:
         clean, level = gatekeeper.scrub(text)
-        if clean != text:
+        tally.redactions += clean != text
+        if level.rank > Sensitivity.INTERNAL.rank:
             levels.append(level)
-            tally.redactions += 1
         return clean
 
+    if isinstance(record, Session):
+        return _scrubbed_session(record, gatekeeper, tally)
     if isinstance(record, Exchange):
+        texts: dict[str, Any] = {name: scrub(getattr(record, name)) for name in ("project", "user", "assistant")}
         tools = tuple(ToolCall(t.name, scrub(t.input), scrub(t.output), t.is_error, t.agent) for t in record.tools)
-        user, assistant = scrub(record.user), scrub(record.assistant)
-        level = highest([record.sensitivity, *levels])
-        return replace(record, user=user, assistant=assistant, tools=tools, sensitivity=level)
-    if isinstance(record, KnowledgeItem):
-        title, content = scrub(record.title), scrub(record.content)
-        level = highest([record.sensitivity, *levels])
-        evidence = tuple(Evidence(e.exchange_id, e.field, max(0, e.start), max(0, e.end)) for e in record.evidence)
-        return replace(record, title=title, content=content, sensitivity=level, evidence=evidence)
-    return replace(record, title=scrub(record.title))
+        facts = _scrubbed_facts(record.facts, scrub)
+        return replace(record, **texts, tools=tools, facts=facts, sensitivity=highest(levels))
+    texts = {name: scrub(getattr(record, name)) for name in ("project", "title", "content")}
+    evidence = tuple(Evidence(e.exchange_id, e.field, max(0, e.start), max(0, e.end)) for e in record.evidence)
+    metadata = _scrubbed_tree(record.metadata, scrub)
+    return replace(record, **texts, metadata=metadata, sensitivity=highest(levels), evidence=evidence)
+
+
+def _scrubbed_session(session: Session, gatekeeper: Gatekeeper, tally: Imported) -> Session:
+    clean = gatekeeper.admit_session(session, gatekeeper.memory())
+    tally.redactions += clean != session
+    return clean
+
+
+def _scrubbed_facts(facts: ExchangeFacts, scrub: Callable[[str], str]) -> ExchangeFacts:
+    listed: dict[str, Any] = {name: tuple(map(scrub, getattr(facts, name))) for name in ("files", "commands", "notes")}
+    return replace(facts, **listed, git_branch=scrub(facts.git_branch))
+
+
+def _scrubbed_tree(value: Any, scrub: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {scrub(key): _scrubbed_tree(inner, scrub) for key, inner in value.items()}
+    return [_scrubbed_tree(inner, scrub) for inner in value] if isinstance(value, list) else value

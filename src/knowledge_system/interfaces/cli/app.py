@@ -14,7 +14,21 @@ from typer import Context, Option
 from typer.exceptions import TyperException
 
 from knowledge_system.domain.errors import DependencyUnavailable, KnowledgeError, UsageError
-from knowledge_system.interfaces.cli import ingest, items, money, operate, portable, search, serve
+from knowledge_system.interfaces.cli import (
+    cache,
+    connect,
+    ingest,
+    injection,
+    items,
+    mcp,
+    money,
+    operate,
+    portable,
+    search,
+    serve,
+    service,
+    trajectory,
+)
 from knowledge_system.interfaces.cli.invocation import Invocation, print_error
 
 INTERRUPTED = 130
@@ -53,7 +67,21 @@ def options(
     context.obj = Invocation(home=home, config=config, as_json=as_json, verbose=verbose)
 
 
-for module in (ingest, search, items, portable, operate, money, serve):
+for module in (
+    ingest,
+    search,
+    items,
+    portable,
+    operate,
+    money,
+    serve,
+    cache,
+    injection,
+    mcp,
+    connect,
+    service,
+    trajectory,
+):
     module.register(app)
 
 

@@ -17,6 +17,8 @@ from knowledge_system.interfaces.cli.progress import progress_bar
 from knowledge_system.interfaces.cli.values import moment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from watchfiles import Change
 
     from knowledge_system.application.options import IngestOptions
@@ -109,6 +111,8 @@ def render(document: dict[str, Any]) -> None:
         f"{items['rejected']} exchanges taught nothing lasting and stay searchable as exchanges"
     )
     typer.echo(f"{levels['redactions']} secrets and personal data redacted{_levels(levels)}")
+    for line in _model(document.get("model", {})):
+        typer.echo(line)
     for title, rows in (("skipped", document["skipped"]), ("warning", document["warnings"])):
         for row in rows[:SHOWN]:
             typer.echo(
@@ -117,6 +121,19 @@ def render(document: dict[str, Any]) -> None:
         if len(rows) > SHOWN:
             typer.echo(f"  … and {len(rows) - SHOWN} more; --json lists them all", err=True)
     typer.echo(f"done in {document['seconds']:.1f} s")
+
+
+def _model(model: dict[str, Any]) -> Iterator[str]:
+    """Yield what asking a model came to; nothing when none was asked."""
+    if model.get("calls") or model.get("fallbacks"):
+        found = model["exchanges"]
+        yield (
+            f"asked a model about {found['asked']} exchanges in {model['answered']} answered calls for "
+            f"${model['cost']:.4f}: {found['kept']} items of its wording, {found['dismissed']} dismissed, "
+            f"{found['disbelieved']} not believed"
+        )
+    for row in model.get("fallbacks", []):
+        yield f"  {row['count']} without a model: {row['reason']}{': ' + row['detail'] if row['detail'] else ''}"
 
 
 def _levels(levels: dict[str, int]) -> str:

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Context
 
+from knowledge_system.interfaces.cli.backfill import backfill
 from knowledge_system.interfaces.cli.invocation import current, print_json
 
-index_app = typer.Typer(help="The derived index: status, rebuild, optimize, verify.", no_args_is_help=True)
+index_app = typer.Typer(help="The derived index: status, rebuild, optimize, verify, backfill.", no_args_is_help=True)
 config_app = typer.Typer(help="Configuration: show, get, set, validate, schema.", no_args_is_help=True)
 models_app = typer.Typer(help="Local embedding models: list, install, verify.", no_args_is_help=True)
 
@@ -136,6 +137,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(status)
     app.command()(doctor)
+    index_app.command("backfill")(backfill)
     app.add_typer(index_app, name="index")
     app.add_typer(config_app, name="config")
     app.add_typer(models_app, name="models")
@@ -167,6 +169,12 @@ def _render_status(document: dict[str, Any]) -> None:
         f"backlog    {backlog['learning']} to learn, {backlog['words']} to index, {backlog['vectors']} to embed "
         f"({backlog['embedded_share']:.0%} done)"
     )
+    larger = document["larger_space"]
+    if larger["embeddable"] is not None:
+        share = f"{larger['share']:.0%} ({larger['covered']} of {larger['embeddable']})"
+        typer.echo(f"1536       {share} embedded by {larger['space'].rsplit(':', 2)[0]}, {larger['waiting']} waiting")
+    for alarm in document["capture"]["alarms"]:
+        typer.secho(f"ALARM      {alarm}", fg="red")
     typer.echo(f"database   {document['bytes'] / 1e6:.1f} MB")
 
 

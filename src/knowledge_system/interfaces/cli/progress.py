@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_UNITS = {"reading": "bytes", "words": "entries", "learning": "exchanges"}
+_UNITS = {"reading": "bytes", "words": "entries", "learning": "exchanges", "backfill": "entries"}
 
 
 @contextmanager

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from knowledge_system.application.gateway import open_gateway
+from knowledge_system.application.residence import capture_job, reside
 from knowledge_system.domain.errors import DependencyUnavailable, UsageError
 from knowledge_system.interfaces.http.app import make_app
 from knowledge_system.interfaces.http.guard import GuardOptions, is_loopback
+from knowledge_system.interfaces.mcp import add_mcp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,14 +115,18 @@ async def serve_on(
     """
     parts, (listener, url) = system.parts, listening
     parts.own()
-    gateway = await open_gateway(parts)
+    gateway = await open_gateway(parts, [capture_job(parts)])
+    if parts.settings.tree.capture.enabled:
+        reside(system)
     options = GuardOptions(token, secrets.token_urlsafe())
 
     def announce() -> None:
         parts.home().announce(url, options.secret or "")
         ready()
 
-    await make_server(make_app(gateway, options, system), announce).serve([listener])
+    app = make_app(gateway, options, system)
+    async with add_mcp(app, system):
+        await make_server(app, announce).serve([listener])
 
 
 def _resolved(address: Address) -> tuple[int, tuple[str, int]]:

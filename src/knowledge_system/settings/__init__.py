@@ -12,181 +12,19 @@ import json
 import os
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from knowledge_system.domain.errors import DependencyUnavailable, NotFound, UsageError
+from knowledge_system.settings.sections import Configuration as Configuration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ENV_PREFIX = "KNOWLEDGE__"
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, camelCase in files, unknown keys forbidden."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-class Budget(Section):
-    """Monthly limit in US dollars and the shares of it at which routing changes."""
-
-    monthly: float = Field(8.33, ge=0)
-    local_first_at: float = Field(0.8, ge=0, le=1)
-    local_only_at: float = Field(0.9, ge=0, le=1)
-
-
-class LocalModels(Section):
-    """A model server on a host of the user's own."""
-
-    enabled: bool = True
-    endpoint: str = "http://localhost:11434"
-    default_model: str = "llama3.2:3b"
-
-
-class Price(Section):
-    """US dollars per million tokens."""
-
-    input: float = Field(0.0, ge=0)
-    output: float = Field(0.0, ge=0)
-
-
-class Provider(Section):
-    """Where a provider is reached, which model is asked for, and the variable that holds its key."""
-
-    base_url: str | None = None
-    model: str | None = None
-    api_key_env: str | None = None
-    price: Price | None = None
-
-
-class Inference(Section):
-    """Which providers are asked, in which order and by which strategy."""
-
-    provider_priority: tuple[str, ...] = ("local", "groq", "openrouter")
-    offline_mode: bool = False
-    active_strategy: str = "cost-optimized"
-    strategies: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    local_models: LocalModels = LocalModels()
-    providers: dict[str, Provider] = Field(default_factory=dict)
-
-
-class Breaker(Section):
-    """Circuit breaker of one provider."""
-
-    failure_threshold: int = Field(5, ge=1)
-    reset_timeout: int = Field(60_000, ge=0)
-    half_open_requests: int = Field(3, ge=1)
-
-
-class RemoteEmbeddings(Section):
-    """The larger embedding space, computed by a provider."""
-
-    provider: str = "openai"
-    model: str = "text-embedding-3-small"
-
-
-class Embeddings(Section):
-    """Default space, batch size, variant of the local model (`fp32` or `int8`) and its threads (0: as many as fit)."""
-
-    default_dim: Literal[384, 1536] = 384
-    batch_size: int = Field(32, ge=1, le=1024)
-    variant: Literal["fp32", "int8"] | None = None
-    threads: int = Field(0, ge=0)
-    remote: RemoteEmbeddings = RemoteEmbeddings()
-
-
-class Learning(Section):
-    """`minConfidence` is the calibrated probability below which an exchange does not become an item.
-
-    `duplicateAt` is the cosine similarity from which two items of one project count as the same.
-    """
-
-    enabled: bool = True
-    min_confidence: float | None = Field(None, ge=0, le=1)
-    duplicate_at: float = Field(0.95, gt=0, le=1)
-
-
-class Vectors(Section):
-    """Where the derived index lives."""
-
-    backend: Literal["edge", "qdrant"] = "edge"
-    url: str | None = None
-    shards: dict[str, str] | None = None
-
-
-class Database(Section):
-    """`url` None is SQLite in the home (`analytics.db`)."""
-
-    url: str | None = None
-
-
-class CacheLevel1(Section):
-    """In-memory cache: entries and time to live in milliseconds."""
-
-    max: int = Field(1000, ge=0)
-    ttl: int = Field(3_600_000, ge=0)
-
-
-class CacheLevel2(Section):
-    """Redis cache, off without a URL."""
-
-    url: str | None = None
-    ttl: int = Field(86_400_000, ge=0)
-
-
-class Cache(Section):
-    """Both cache levels."""
-
-    l1: CacheLevel1 = CacheLevel1()
-    l2: CacheLevel2 = CacheLevel2()
-
-
-class Server(Section):
-    """Address of the HTTP door."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(3000, ge=0, le=65535)
-
-
-class Backup(Section):
-    """Where backups go and how long they stay."""
-
-    dir: str | None = None
-    retention_days: int = Field(30, ge=1)
-
-
-class Sensitive(Section):
-    """`topics` names the topics file (default `sensitivity-topics.json` in the home)."""
-
-    topics: str | None = None
-
-
-class Configuration(Section):
-    """The whole tree."""
-
-    budget: Budget = Budget()
-    inference: Inference = Inference()
-    circuit_breaker: dict[str, Breaker] = Field(default_factory=dict)
-    embeddings: Embeddings = Embeddings()
-    learning: Learning = Learning()
-    vectors: Vectors = Vectors()
-    database: Database = Database()
-    cache: Cache = Cache()
-    server: Server = Server()
-    backup: Backup = Backup()
-    sensitivity: Sensitive = Sensitive()
-
-    @field_validator("budget")
-    @classmethod
-    def _tiers_in_order(cls, budget: Budget) -> Budget:
-        if budget.local_first_at > budget.local_only_at:
-            raise ValueError("budget.localFirstAt must not be above budget.localOnlyAt")
-        return budget
 
 
 class Settings(BaseModel):

@@ -1,0 +1,1 @@
+"""Coding agents: where they keep their configuration and transcripts, and what connects them to this system."""
