@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from knowledge_system.testing import network
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loopback_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make any call to another machine an error, here and in every process that a test starts."""
+    for variable in [name for name in os.environ if name.endswith(("_API_KEY", "_API_KEY_FILE"))]:
+        del os.environ[variable]  # a key is permission to learn with a model: tests have none but their own
+    log = tmp_path_factory.mktemp("network") / "attempts"
+    os.environ.update(network.child_environment(log))
+    network.forbid()
+    yield
+    assert network.told(log) == [], "a process reached for another machine"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_the_machine() -> Iterator[None]:
+    """Fail a test whose code reached for another machine, even if the code swallowed the error."""
+    yield
+    attempted = network.attempts()
+    network.forget()
+    assert attempted == [], "this test reached for another machine"
 
 
 @pytest.fixture(scope="session")

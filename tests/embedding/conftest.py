@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.embedding.remote_parts import remote
 
 from knowledge_system.domain.errors import ModelUnavailable
 from knowledge_system.embedding.local import LocalEmbeddingModel, open_local_model
@@ -12,7 +13,7 @@ from knowledge_system.embedding.weights import WeightFiles, find_weights
 from knowledge_system.testing.embedding import HashingEmbeddingModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from knowledge_system.domain.embedding import EmbeddingModel
@@ -52,11 +53,15 @@ def int8(models: Path) -> Iterator[LocalEmbeddingModel]:
         "hashing",
         pytest.param("fp32", marks=pytest.mark.weights),
         pytest.param("int8", marks=pytest.mark.weights),
+        "remote",
     ]
 )
-def model(request: pytest.FixtureRequest) -> EmbeddingModel:
-    """Return each implementation of the port in turn."""
+async def model(request: pytest.FixtureRequest) -> AsyncIterator[EmbeddingModel]:
+    """Return each implementation of the port in turn; the remote one over HTTP, with the whole engine around it."""
     if request.param == "hashing":
-        return HashingEmbeddingModel()
-    found: LocalEmbeddingModel = request.getfixturevalue(request.param)
-    return found
+        yield HashingEmbeddingModel()
+    elif request.param == "remote":
+        async with remote() as parts:
+            yield parts.model
+    else:
+        yield request.getfixturevalue(request.param)

@@ -48,6 +48,21 @@ async def test_the_nearest_vector_comes_first_with_its_cosine(index: Index) -> N
     assert [hit.score for hit in hits] == pytest.approx([1.0, 0.8, 0.0], abs=1e-6)
 
 
+async def test_owners_of_any_shape_are_found_together(index: Index) -> None:
+    exchange, item = f"x{'01' * 12}", f"k{'fe' * 12}"
+    odd = IndexPoint(item, 2, "whole", as_vector([0.6, 0.8, *[0.0] * 14]))
+    usual = IndexPoint(exchange, 7, "window", as_vector([0.8, 0.6, *[0.0] * 14]))
+    await index.apply([point(exchange, 0), usual, odd, point("short", 1)])
+    (hits,) = await index.query([IndexQuery(9, vector=axis(0))])
+    assert [(hit.owner_id, hit.ordinal, hit.view) for hit in hits] == [
+        (exchange, 0, "whole"),
+        (exchange, 7, "window"),
+        (item, 2, "whole"),
+        ("short", 0, "whole"),
+    ]
+    assert [hit.score for hit in hits] == pytest.approx([1.0, 0.8, 0.6, 0.0], abs=1e-6)
+
+
 async def test_limit_bounds_the_answer(index: Index) -> None:
     await index.apply(make_points(20))
     assert len(await found(index, IndexQuery(7, vector=axis(0)))) == 7

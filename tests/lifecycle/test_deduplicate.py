@@ -3,13 +3,20 @@ from __future__ import annotations
 import math
 from array import array
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge_system.domain.knowledge import Evidence, KnowledgeItem, KnowledgeType
-from knowledge_system.lifecycle.deduplicate import CONFIDENCE_CEILING, Known, cosine, duplicate_of, reinforced
+from knowledge_system.lifecycle.deduplicate import (
+    CONFIDENCE_CEILING,
+    Known,
+    cosine,
+    doubtful_pairs,
+    duplicate_of,
+    reinforced,
+)
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -76,3 +83,32 @@ def test_support_never_lowers_confidence_and_never_makes_it_certain(old: float, 
     assert result >= max(old, new)
     assert result <= max(CONFIDENCE_CEILING, old, new)
     assert math.isclose(result, reinforced(new, old))
+
+
+def test_pairs_between_the_bounds_are_doubtful() -> None:
+    new = item("k9", "new")
+    known = [Known(item(f"k{n}", str(n)), direction(angle)) for n, angle in enumerate((0.1, 0.5, 0.6, 1.2))]
+
+    found = doubtful_pairs(new, direction(0), known, (0.8, 0.95))
+
+    assert [(pair.older.id, pair.newer.id) for pair in found] == [("k1", "k9"), ("k2", "k9")]
+    assert [round(pair.likeness, 3) for pair in found] == [0.878, 0.825]
+
+
+def test_other_projects_and_types_are_never_doubtful() -> None:
+    others = [
+        item("k1", "one", project="web"),
+        replace(item("k2", "two"), type=KnowledgeType.TOOL_USAGE),
+        item("k9", "new"),
+    ]
+
+    known = [Known(one, direction(0.5)) for one in others]
+    assert doubtful_pairs(item("k9", "new"), direction(0), known, (0.8, 0.95)) == []
+
+
+def test_the_item_that_was_true_first_is_the_older_one() -> None:
+    later = Known(replace(item("k1", "one"), valid_from=MOMENT + timedelta(days=1)), direction(0.5))
+
+    (pair,) = doubtful_pairs(item("k2", "two"), direction(0), [later], (0.8, 0.95))
+
+    assert (pair.older.id, pair.newer.id) == ("k2", "k1")

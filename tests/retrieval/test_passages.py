@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.retrieval.nouns import exchange, item
+from tests.retrieval.nouns import World, exchange, item
 
-from knowledge_system.domain.sessions import ExchangeFacts, ToolCall
+from knowledge_system.domain.sessions import Exchange, ExchangeFacts, ToolCall
+from knowledge_system.retrieval.indexing import WORDS_PIECE
 from knowledge_system.retrieval.passages import (
     FIRST_WINDOWS,
     LAST_WINDOWS,
@@ -20,6 +21,7 @@ from knowledge_system.retrieval.passages import (
     ending,
     exchange_passages,
     exchange_words,
+    indexed_part,
     item_passages,
     item_words,
     pieces,
@@ -137,6 +139,25 @@ def test_words_contain_files_commands_and_errors_but_no_ordinary_output() -> Non
         "pytest -q",
         "E  ImportError: cannot import name",
     ]
+
+
+@given(calls=st.lists(st.tuples(st.text(max_size=3_000), st.booleans()), max_size=4))
+def test_the_indexed_part_is_indexed_as_the_whole_is(calls: list[tuple[str, bool]]) -> None:
+    tools = tuple(ToolCall("Bash", "make", output, is_error=failed) for output, failed in calls)
+    one = exchange("a", "prompt", SENTENCES, tools=tools)
+    part = indexed_part(one)
+    assert exchange_words(part) == exchange_words(one)
+    assert exchange_passages(part) == exchange_passages(one)
+
+
+async def test_documents_hold_nothing_of_tool_calls_that_is_not_indexed() -> None:
+    world = World()
+    huge = (ToolCall("Bash", "cat", "x" * 100_000), ToolCall("Bash", "make", "y" * 100_000, is_error=True))
+    names = [f"{number}" for number in range(WORDS_PIECE + 1)]
+    await world.add(*(exchange(name, "prompt", tools=huge) for name in names), indexed=False)
+    documents = await world.indexer.documents([f"x{name}" for name in names])
+    held = [call.output for one in documents.values() if isinstance(one.owner, Exchange) for call in one.owner.tools]
+    assert [len(output) for output in held] == [OUTPUT_LIMIT] * len(names)
 
 
 def test_a_failed_call_brings_no_more_than_the_beginning_of_its_output() -> None:

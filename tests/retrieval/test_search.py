@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.retrieval.nouns import ANSWER, NOW, World, days_ago, exchange, ids, item
+from tests.retrieval.nouns import ANSWER, NOW, StandingClock, World, days_ago, exchange, ids, item, open_scrub
 
 from knowledge_system.domain.errors import DependencyUnavailable, ModelUnavailable, UsageError
 from knowledge_system.domain.events import SearchAnswered
@@ -15,13 +16,15 @@ from knowledge_system.domain.search import Accuracy, Scope, SearchRequest, Searc
 from knowledge_system.domain.sensitivity import Sensitivity
 from knowledge_system.retrieval.candidates import UNKNOWN_TIME
 from knowledge_system.retrieval.excerpts import EXCERPT_CHARACTERS
-from knowledge_system.retrieval.search import DEFAULT_THRESHOLD, query_hash
+from knowledge_system.retrieval.search import DEFAULT_THRESHOLD, Searcher, query_hash
 from knowledge_system.testing.embedding import HashingEmbeddingModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from knowledge_system.domain.embedding import Vector
+    from knowledge_system.domain.index import IndexHit, IndexQuery
+    from knowledge_system.testing.index import MemoryIndex
 
 DEADLOCK = "The migration deadlocks because two workers take the locks in a different order; take them sorted."
 COLOURS = "The palette widget uses the theme colours; set them in the stylesheet of the dialog window."
@@ -259,6 +262,25 @@ class TestDegraded:
             await ask(world)
 
 
+class TestSideBySide:
+    async def test_words_are_looked_up_while_the_question_is_embedded(self) -> None:
+        model = PatientModel()
+        world = World(model=model)
+        await world.add(exchange("a", "deadlock"))
+        model.said = asyncio.Event()
+        index = TellingIndex(world.index, model.said)
+        searcher = Searcher(world.truth, index, model, StandingClock(), world.events.append, open_scrub)  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            assert ids(await searcher.search(SearchRequest("deadlock", threshold=0))) == ["xa"]
+
+    async def test_a_defect_of_the_model_is_not_hidden_by_the_words(self, world: World) -> None:
+        model = PatientModel()
+        model.defect = RuntimeError("a defect")
+        searcher = Searcher(world.truth, world.index, model, StandingClock(), world.events.append, open_scrub)
+        with pytest.raises(RuntimeError, match="a defect"):
+            await searcher.search(SearchRequest("deadlock"))
+
+
 class TestBadInput:
     @pytest.mark.parametrize("query", ["", "   ", "\n\t", "\x00\x01", "\u200b"])
     async def test_an_empty_question(self, world: World, query: str) -> None:
@@ -301,7 +323,7 @@ class TestRecord:
         (event,) = world.events
         assert isinstance(event, SearchAnswered)
         assert (event.scope, event.results) == ("all", len(response.results))
-        (entry,) = logged(world)
+        (entry,) = await logged(world)
         assert entry.query == "migration deadlocks workers locks"
         assert entry.query_hash == query_hash("migration  deadlocks workers locks\n")
         assert entry.filters == {"projects": "api", "since": "2026-05-02T00:00:00.000000Z", "threshold": "0"}
@@ -312,7 +334,7 @@ class TestRecord:
         world = World(scrub=lambda text: (text.replace("hunter2", "[secret:password#1]"), Sensitivity.CONFIDENTIAL))
         await world.add(exchange("a", "the password is wrong"))
         await ask(world, "password hunter2 wrong")
-        (entry,) = logged(world)
+        (entry,) = await logged(world)
         assert entry.query is None
         assert len(entry.query_hash) == 32
 
@@ -322,8 +344,36 @@ class TestRecord:
             exchange("a", "hunter2 is no word to search for", "nothing"), exchange("b", "wrong password", ANSWER)
         )
         assert ids(await ask(world, "hunter2 password wrong"))[0] == "xb"
-        assert "hunter2" not in str(logged(world))
+        assert "hunter2" not in str(await logged(world))
 
 
-def logged(world: World) -> list[Any]:
+class PatientModel(HashingEmbeddingModel):
+    """Embeds a question only once something else has happened, when `said` is given."""
+
+    said: asyncio.Event | None = None
+    defect: Exception | None = None
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        if self.defect is not None:
+            raise self.defect
+        if self.said is not None:
+            await self.said.wait()
+        return await super().embed(texts)
+
+
+class TellingIndex:
+    """Tells when it is asked by words."""
+
+    def __init__(self, inner: MemoryIndex, said: asyncio.Event) -> None:
+        self._inner = inner
+        self._said = said
+
+    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+        if any(query.words for query in queries):
+            self._said.set()
+        return await self._inner.query(queries)
+
+
+async def logged(world: World) -> list[Any]:
+    await world.searcher.settled()
     return world.truth.ledger._store.searches  # type: ignore[attr-defined]

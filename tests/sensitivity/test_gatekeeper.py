@@ -238,3 +238,12 @@ def test_a_query_is_scrubbed_and_levelled() -> None:
     assert door.scrub("how to sort") == ("how to sort", Sensitivity.INTERNAL)
     assert door.scrub(f"why did {GITHUB} fail") == ("why did [secret:github-token#1] fail", Sensitivity.CONFIDENTIAL)
     assert door.scrub("salary of the team")[1] is Sensitivity.CONFIDENTIAL
+
+
+def test_a_project_is_named_after_its_directory_and_that_may_be_named_after_a_person() -> None:
+    door = gatekeeper()
+    memory = door.memory()
+    session = dataclasses.replace(SESSION, project=MAIL)
+    assert door.admit_session(session, memory).project == "[personal:email#1]"
+    admitted = door.admit(raw(session=session), memory)
+    assert (admitted.project, admitted.sensitivity) == ("[personal:email#1]", Sensitivity.INTERNAL)

@@ -180,20 +180,19 @@ def test_an_address_may_leave_the_driver_to_us() -> None:
 async def test_a_full_disk_is_said_and_leaves_what_was_there(sqlite: Database) -> None:
     truth = sqlite.truth()
     await save(truth, exchange("a"))
-    async with sqlite.connections.write() as connection:
-        pages = await connection.scalar(text("PRAGMA page_count"))
-        await connection.execute(text(f"PRAGMA max_page_count = {pages + 5}"))
+    pages = await sqlite.connections.change(lambda writer: writer.scalar(text("PRAGMA page_count")))
+    await sqlite.connections.change(lambda writer: writer.execute(text(f"PRAGMA max_page_count = {pages + 5}")))
     with pytest.raises(DependencyUnavailable) as caught:
         await save(truth, *(exchange(str(number), user="word " * 5000) for number in range(20)))
     assert "free disk space" in caught.value.hint
-    async with sqlite.connections.write() as connection:
-        await connection.execute(text("PRAGMA max_page_count = 1000000"))
+    await sqlite.connections.change(lambda writer: writer.execute(text("PRAGMA max_page_count = 1000000")))
     assert (await truth.ledger.totals()).exchanges == 1
     assert await truth.ledger.check() == []
 
 
 async def test_a_lock_held_by_another_program_stops_writers_only(sqlite: Database, clock: HandClock) -> None:
     await sqlite.truth().vectors.put(SPACE, {"h": vector()})
+    await sqlite.connections.change(lambda writer: writer.execute(text("PRAGMA busy_timeout = 50")))
     async with sqlite.connections.write() as connection:
         await connection.execute(text("PRAGMA busy_timeout = 50"))
     other = sqlite3.connect(sqlite.connections.place, isolation_level=None)

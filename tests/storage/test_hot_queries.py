@@ -10,6 +10,7 @@ from tests.storage.samples import SPACE, exchange, item, minute, session, state,
 
 from knowledge_system.domain.truth import IngestBatch, Learned
 from knowledge_system.storage.hot_queries import COUNTS, HOT_QUERIES
+from knowledge_system.storage.path_queries import PATH_HOT_QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,7 +55,7 @@ async def plan(connection: AsyncConnection, statement: Select[Any]) -> list[str]
 
 
 async def test_hot_queries_search_an_index_and_never_sort(filled: AsyncConnection) -> None:
-    plans = {name: await plan(filled, build()) for name, build in HOT_QUERIES.items()}
+    plans = {name: await plan(filled, build()) for name, build in {**HOT_QUERIES, **PATH_HOT_QUERIES}.items()}
     assert all(plans.values())
     if filled.dialect.name == "sqlite":  # PostgreSQL rightly prefers to scan tables this small
         bad = {name: lines for name, lines in plans.items() if any(_reads_too_much(line) for line in lines)}

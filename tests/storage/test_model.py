@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.storage.samples import SPACE, HandClock, batch, evidence, exchange, item, minute, session, vector
 
 from knowledge_system.domain.errors import NotFound, UsageError
+from knowledge_system.domain.sensitivity import Sensitivity
 from knowledge_system.domain.truth import Learned, Page, Truth
 from knowledge_system.storage.connections import file_url
 from knowledge_system.storage.database import Database
@@ -27,14 +28,15 @@ name_lists = st.lists(names, max_size=3, unique=True)
 texts = st.sampled_from(["", "answer", "a longer answer", "quite a long answer indeed"])
 
 exchanges = st.builds(
-    lambda name, text, when, place, who: exchange(
-        name, assistant=text, timestamp=when, index=place, session_id=who, project=f"p{who}"
+    lambda name, text, when, place, who, level: exchange(
+        name, assistant=text, timestamp=when, index=place, session_id=who, project=f"p{who}", sensitivity=level
     ),
     names,
     texts,
     st.none() | st.integers(0, 3).map(minute),
     st.integers(0, 3),
     st.sampled_from(["s1", "s2"]),
+    st.sampled_from(Sensitivity),
 )
 items = st.builds(
     lambda name, sources, when: item(name, *sources, created_at=minute(when), valid_from=minute(when)),
@@ -44,18 +46,20 @@ items = st.builds(
 )
 pairs = st.tuples(names, names).map(lambda pair: (f"k{pair[0]}", f"k{pair[1]}"))
 learnings = st.builds(
-    lambda judged, created, more, superseded, withdrawn: Learned(
+    lambda judged, created, more, superseded, withdrawn, levels: Learned(
         judged={f"x{name}": "item" for name in judged},
         created=tuple({one.id: one for one in created}.values()),
         reinforced=tuple((f"k{one}", (evidence(source),), 0.9) for one, source in more),
         superseded=tuple(superseded),
         withdrawn=tuple(f"k{name}" for name in withdrawn),
+        levels={f"x{name}": level for name, level in levels.items()},
     ),
     name_lists,
     st.lists(items, max_size=2),
     st.lists(st.tuples(names, names), max_size=2, unique_by=lambda pair: pair[0]),
     st.lists(pairs, max_size=2),
     name_lists,
+    st.dictionaries(names, st.sampled_from(Sensitivity), max_size=3),
 )
 calls = st.one_of(
     st.tuples(st.just("save"), st.lists(exchanges, max_size=3)),

@@ -237,6 +237,25 @@ async def test_freezing_stops_all_spending_and_is_undone(ledger: BudgetLedger) -
     await ledger.reserve(hold(1))
 
 
+async def test_offline_mode_is_for_everybody_and_is_undone(ledger: BudgetLedger, audit: AuditLog) -> None:
+    assert not (await ledger.status()).offline
+    assert (await ledger.change("offline", actor="ops")).offline
+    assert (await ledger.change("offline", actor="ops")).offline
+    assert (await ledger.status()).offline
+    assert (await ledger.reserve(hold(1))).amount_nano == 1, "who may be asked is routing's question, not the ledger's"
+    assert not (await ledger.change("online", actor="ops")).offline
+    assert not (await ledger.status()).offline
+    entries, _ = await audit.entries(10)
+    assert [entry.kind for entry in entries] == ["budget-online", "budget-offline", "budget-offline"]
+
+
+async def test_offline_and_frozen_are_two_switches(ledger: BudgetLedger) -> None:
+    await ledger.change("offline", actor="ops")
+    await ledger.change("freeze", actor="ops")
+    status = await ledger.change("unfreeze", actor="ops")
+    assert (status.offline, status.frozen) == (True, False)
+
+
 async def test_changes_are_audited_with_their_actor(ledger: BudgetLedger, audit: AuditLog) -> None:
     await ledger.change("freeze", actor="alice")
     await ledger.change("unfreeze", actor="bob")

@@ -174,7 +174,7 @@ class Scene:
 
     def another_process(self) -> Engine:
         """Return a second engine on the same shared state, as another process would have it."""
-        shared = Shared(self.ledger, self.breakers, self.audit, self.cache, self.generation)
+        shared = Shared(self.ledger, self.breakers, self.cache, self.generation)
         around = Surroundings(self.clock, self.events.append, self.sleep, self.monotonic)
         return build_engine(self.candidates, shared, self.options, around, self.classifier)
 

@@ -7,12 +7,22 @@ import subprocess
 import sys
 
 import pytest
-from tests.inference.engine.actors import FakeModel, answer, ask, failed, hang, local, remote, scene, until
+from tests.inference.engine.actors import WORST, FakeModel, answer, ask, failed, hang, local, remote, scene, until
 from tests.inference.engine.test_budget import BrokenLedger
 
-from knowledge_system.domain.events import AuditFailed, ModelCalled
-from knowledge_system.domain.inference import EmbedCall, FailureKind, NoProvider, PrivacyRefused
+from knowledge_system.domain.events import ModelCalled
+from knowledge_system.domain.inference import (
+    BudgetExhausted,
+    Call,
+    EmbedCall,
+    FailureKind,
+    NoProvider,
+    PrivacyRefused,
+    Reply,
+)
+from knowledge_system.domain.money import SENT
 from knowledge_system.domain.sensitivity import Sensitivity
+from knowledge_system.inference.canonical import content_hash
 from knowledge_system.inference.engine import Shared, Surroundings, build_engine
 
 
@@ -49,14 +59,38 @@ async def test_events_hold_no_content() -> None:
     assert "words" not in repr(stage.events)
 
 
-async def test_t35_an_audit_log_that_fails_is_reported_and_nothing_queues_up() -> None:
-    stage = scene(remote(FakeModel("groq")))
-    shared = Shared(stage.ledger, stage.breakers, BrokenLedger())
-    engine = build_engine(stage.candidates, shared, stage.options, Surroundings(stage.clock, stage.events.append))
+async def test_t35_what_cannot_be_entered_in_the_audit_log_is_not_sent_and_nothing_queues_up() -> None:
+    groq = FakeModel("groq")
+    stage = scene(remote(groq))
+    engine = build_engine(
+        stage.candidates, Shared(BrokenLedger(), stage.breakers), stage.options, Surroundings(stage.clock)
+    )
     for number in range(50):
-        assert (await engine.infer(ask(str(number)))).text == "groq"
-    assert len(stage.told(AuditFailed)) == 50
+        with pytest.raises(NoProvider, match="locked"):
+            await engine.infer(ask(str(number)))
     assert engine._parts.finishing.pending == 0
+    assert not groq.seen
+
+
+async def test_an_attempt_is_in_the_audit_log_before_its_first_byte_leaves() -> None:
+    seen: list[tuple[str, int, str]] = []
+
+    async def look(_: Call) -> Reply:
+        seen.extend((row.content_hash, row.cost_nano, row.outcome) for row in stage.audit.rows)
+        return answer("done", tokens=7)
+
+    stage = scene(remote(FakeModel("groq", look)))
+    call = ask()
+    await stage.engine.infer(call)
+    assert seen == [(content_hash(call), WORST, SENT)]
+    assert [(row.cost_nano, row.outcome) for row in stage.audit.rows] == [(7, "answered")]
+
+
+async def test_an_attempt_that_is_refused_leaves_no_entry() -> None:
+    stage = scene(remote(FakeModel("groq")), limit=WORST - 1, tiers=(1.0, 1.0))
+    with pytest.raises(BudgetExhausted):
+        await stage.engine.infer(ask())
+    assert not stage.audit.rows
 
 
 async def test_nothing_is_left_running_after_many_mixed_calls() -> None:

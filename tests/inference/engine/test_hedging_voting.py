@@ -136,9 +136,14 @@ async def test_members_that_fail_have_no_vote() -> None:
 
 
 async def test_t12_members_whom_the_budget_does_not_hold_do_not_vote() -> None:
-    stage = scene(*(remote(FakeModel(name, said(name))) for name in "abc"), options=VOTING, limit=250, tiers=(1.0, 1.0))
-    reply = await stage.engine.infer(ask(schema={"type": "object"}))
-    assert len(reply.attempts) == 2
+    gate = asyncio.Event()
+    models = [FakeModel(name, after(gate, said(name))) for name in "abc"]
+    stage = scene(*map(remote, models), options=VOTING, limit=250, tiers=(1.0, 1.0))
+    task = asyncio.create_task(stage.engine.infer(ask(schema={"type": "object"})))
+    await until(lambda: sum(len(model.seen) for model in models) == 2)
+    gate.set()
+    assert len((await task).attempts) == 2
+    assert not models[2].seen
     with pytest.raises(BudgetExhausted):
         await scene(*stage.candidates, options=VOTING, limit=50, tiers=(1.0, 1.0)).engine.infer(ask(schema={}))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,20 +29,26 @@ from tests.inference.engine.actors import (
 
 from knowledge_system.domain.errors import DependencyUnavailable, KnowledgeError
 from knowledge_system.domain.inference import EmbedCall, FailureKind, Message, NoProvider, PrivacyRefused
-from knowledge_system.domain.sensitivity import Sensitivity
+from knowledge_system.domain.sensitivity import Layer, Sensitivity, Verdict
 from knowledge_system.inference.canonical import leaving
 from knowledge_system.inference.options import EngineOptions
-from knowledge_system.inference.privacy import Verdict
+from knowledge_system.inference.privacy import visible
 from knowledge_system.inference.styles import styles
 
 SENSITIVE = [Sensitivity.CONFIDENTIAL, Sensitivity.SECRET]
 
 
 class FixedClassifier:
-    def __init__(self, level: Any = Sensitivity.PUBLIC, error: BaseException | None = None) -> None:
+    """Says `level` by patterns and `meaning` by meaning; notes what it was shown, and what it was asked to examine."""
+
+    def __init__(
+        self, level: Any = Sensitivity.PUBLIC, error: BaseException | None = None, meaning: Any = None
+    ) -> None:
         self.level = level
         self.error = error
+        self.meaning = meaning or Verdict(Sensitivity.PUBLIC, Layer.SIMILARITY)
         self.seen: list[list[str]] = []
+        self.examined: list[list[str]] = []
 
     async def classify(self, texts: Any, operation: Any) -> Any:
         del operation
@@ -48,6 +56,13 @@ class FixedClassifier:
         if self.error is not None:
             raise self.error
         return Verdict(self.level, "pattern")
+
+    async def examine(self, texts: Any, operation: Any) -> Any:
+        del operation
+        self.examined.append(list(texts))
+        if isinstance(self.meaning, BaseException):
+            raise self.meaning
+        return self.meaning
 
 
 async def test_secret_content_reaches_no_model_at_all() -> None:
@@ -110,8 +125,8 @@ async def test_a_classifier_with_a_bug_lets_nothing_out() -> None:
 
 
 async def test_a_classifier_that_hangs_makes_content_confidential() -> None:
-    class Hanging:
-        async def classify(self, *_: Any) -> None:
+    class Hanging(FixedClassifier):
+        async def examine(self, *_: Any) -> None:
             await asyncio.Event().wait()
 
     groq, mine = FakeModel("groq"), FakeModel("local")
@@ -141,6 +156,148 @@ async def test_the_classifiers_own_operation_is_never_classified_and_always_loca
     stage = scene(remote(groq), local(mine), classifier=judge)
     assert (await stage.engine.infer(ask(operation="classify-sensitivity"))).provider == "local"
     assert judge.seen == []
+
+
+PUBLIC, INTERNAL, CONFIDENTIAL, SECRET = Sensitivity
+
+
+@pytest.mark.parametrize(
+    ("meaning", "level", "layer"),
+    [
+        (Verdict(PUBLIC, Layer.SIMILARITY), INTERNAL, "caller"),
+        (Verdict(CONFIDENTIAL, Layer.SIMILARITY), CONFIDENTIAL, "similarity"),
+        (Verdict(CONFIDENTIAL, Layer.SIMILARITY_DOUBT), CONFIDENTIAL, "similarity-doubt"),
+        (Verdict(PUBLIC, Layer.LOCAL_MODEL), INTERNAL, "local-model"),
+        (DependencyUnavailable("no weights"), CONFIDENTIAL, "classifier-failed"),
+        (RecursionError(), CONFIDENTIAL, "classifier-failed"),
+    ],
+    ids=["nothing", "near", "doubt", "cleared", "failed", "too-deep"],
+)
+async def test_meaning_decides_what_may_leave_and_the_deciding_layer_is_known(
+    meaning: Any, level: Sensitivity, layer: str
+) -> None:
+    groq, mine = FakeModel("groq"), FakeModel("local")
+    options = EngineOptions(internal="anywhere", priority=("groq", "local"))
+    stage = scene(remote(groq), local(mine), classifier=FixedClassifier(meaning=meaning), options=options)
+    await stage.engine.infer(ask(sensitivity=INTERNAL))
+    leaves = level is INTERNAL
+    (call,) = groq.seen if leaves else mine.seen
+    assert (call.sensitivity, call.layer) == (level, layer)
+    assert [row.layer for row in stage.audit.rows] == ([layer] if leaves else [])
+
+
+async def test_meaning_may_say_that_no_model_sees_it() -> None:
+    judge = FixedClassifier(meaning=Verdict(SECRET, Layer.SIMILARITY, "falcon"))
+    mine = FakeModel("local")
+    with pytest.raises(PrivacyRefused, match="similarity: falcon"):
+        await scene(remote(FakeModel("groq")), local(mine), classifier=judge).engine.infer(ask())
+    assert not mine.seen
+
+
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ({"sensitivity": CONFIDENTIAL}, {}),
+        ({"provider": "local"}, {}),
+        ({"sensitivity": INTERNAL}, {"internal": "local-only"}),
+        ({}, {"priority": ("local",)}),
+        ({}, {"offline": True}),
+    ],
+    ids=["confidential", "names-local", "local-only", "no-priority", "offline"],
+)
+async def test_meaning_is_not_asked_where_nothing_could_leave(fields: dict[str, Any], options: dict[str, Any]) -> None:
+    judge = FixedClassifier(meaning=RuntimeError("nobody should ask"))
+    chosen = EngineOptions(**{"priority": ("local", "groq"), **options})
+    stage = scene(remote(FakeModel("groq")), local(FakeModel("local")), classifier=judge, options=chosen)
+    assert (await stage.engine.infer(ask(**fields))).provider == "local"
+    assert (len(judge.seen), judge.examined) == (1, [])
+
+
+async def test_meaning_is_not_asked_for_the_sake_of_a_provider_that_cannot_be_asked() -> None:
+    judge = FixedClassifier()
+    stage = scene(remote(FakeModel("groq"), unavailable="no key"), local(FakeModel("local")), classifier=judge)
+    await stage.engine.infer(ask())
+    assert not judge.examined
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 5000}}
+
+
+@pytest.mark.parametrize(
+    ("declared", "provider"), [(PUBLIC, "groq"), (INTERNAL, "local"), (CONFIDENTIAL, "local")], ids=str
+)
+async def test_what_no_layer_can_read_stays_here_unless_it_is_public(declared: Sensitivity, provider: str) -> None:
+    judge = FixedClassifier()
+    options = EngineOptions(internal="anywhere", priority=("groq", "local"))
+    stage = scene(remote(FakeModel("groq")), local(FakeModel("local")), classifier=judge, options=options)
+    message = Message("user", ({"type": "text", "text": "what is this?"}, IMAGE))
+    reply = await stage.engine.infer(replace(ask(sensitivity=declared), messages=(message,)))
+    assert reply.provider == provider
+    assert max(map(len, judge.seen[0])) < 5000
+
+
+async def test_the_refusal_of_an_image_says_what_to_do() -> None:
+    stage = scene(remote(FakeModel("groq")), classifier=FixedClassifier())
+    call = replace(ask(sensitivity=INTERNAL), messages=(Message("user", (IMAGE,)),))
+    with pytest.raises(PrivacyRefused, match="unreadable") as refusal:
+        await stage.engine.infer(call)
+    assert "public" in refusal.value.hint
+
+
+class Frozen(Mapping[str, Any]):
+    """A mapping that is no dict: it is sent like one."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+LEAF = st.text(min_size=1, max_size=12)
+TREE = st.recursive(
+    LEAF,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(LEAF, inner, max_size=3)
+        | st.dictionaries(LEAF, inner, max_size=3).map(Frozen)
+    ),
+    max_leaves=10,
+)
+
+
+def leaves(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for key, inner in value.items() for text in (key, *leaves(inner))]
+    return [text for inner in value for text in leaves(inner)]
+
+
+@given(
+    parts=st.lists(st.dictionaries(LEAF, TREE, max_size=3), max_size=3),
+    extra=st.dictionaries(LEAF, TREE, max_size=3),
+    parameters=st.dictionaries(LEAF, TREE, max_size=3),
+    schema=st.none() | st.dictionaries(LEAF, TREE, max_size=3),
+    words=LEAF,
+)
+def test_the_layers_are_shown_every_text_that_a_provider_would_see(
+    parts: list[Any], extra: Any, parameters: Any, schema: Any, words: str
+) -> None:
+    messages = (Message("user", words, extra), Message("user", tuple(parts)))
+    call = replace(ask(), messages=messages, parameters=parameters, schema=schema)
+    sent = [words, *(leaves([parts, extra, parameters, schema or {}]))]
+    assert set(sent) <= set(visible(call))
+    for value in (*parts, extra, parameters, schema):
+        if value and not value.keys() <= {"type", "text"}:
+            assert json.dumps(value, default=dict, ensure_ascii=False) in visible(call)
 
 
 async def test_every_remote_attempt_is_audited_without_content() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -74,6 +75,60 @@ async def test_clearing_removes_our_entries_only(client: Redis) -> None:
     assert await client.get("foreign") == b"stays"
 
 
+async def test_installations_that_share_a_server_have_entries_of_their_own(client: Redis) -> None:
+    one, other = RedisCache(client, namespace="a"), RedisCache(client, namespace="b")
+    for number in range(3):
+        await one.put(str(number), b"x", 60)
+    await other.put("0", b"y", 60)
+    assert (await one.entries(), await other.entries()) == (3, 1)
+    found = await other.get("0")
+    assert found is not None
+    assert found[0] == b"y"
+    assert await one.clear() == 3
+    assert (await one.entries(), await other.entries()) == (0, 1)
+
+
+async def test_after_a_failure_one_command_tries_and_nobody_else_waits(client: Redis) -> None:
+    moment = [0.0]
+    hung = Hung(client)
+    cache = RedisCache(hung, monotonic=lambda: moment[0])  # type: ignore[arg-type]
+    hung.broken = True
+    assert await cache.entries() is None
+    moment[0] += RETRY_SECONDS + 1
+    hung.broken = False
+    trying = asyncio.create_task(cache.entries())
+    await until(lambda: hung.asked == 2)
+    for _ in range(3):
+        await cache.put("k", b"x", 60)
+    assert hung.asked == 2, "only one asks a Redis that was gone a moment ago"
+    hung.gate.set()
+    assert await trying == 0
+    await cache.put("k", b"x", 60)
+    assert hung.asked == 3
+
+
+class Hung:
+    """A client whose scans fail, or wait at a gate."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self.gate = asyncio.Event()
+        self.broken = False
+        self.asked = 0
+
+    async def scan_iter(self, **options: Any) -> AsyncIterator[bytes]:
+        self.asked += 1
+        if self.broken:
+            raise ConnectionResetError
+        await self.gate.wait()
+        async for key in self._client.scan_iter(**options):
+            yield key
+
+    async def set(self, *arguments: Any, **options: Any) -> None:
+        self.asked += 1
+        await self._client.set(*arguments, **options)
+
+
 def test_a_url_that_is_none_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"cache\.l2\.url"):
         connected("http://localhost")
@@ -108,12 +163,13 @@ async def test_t33_what_lies_in_redis_is_json_and_a_pickle_there_is_never_loaded
     stage = scene(remote(groq), cache=RedisCache(client))
     await stage.engine.infer(ask(**PURE))
     (key,) = await client.keys("*")
-    assert (await client.get(key)).startswith(b'{"v": 1')
+    assert (await client.get(key)).startswith(b'{"v": 2')
     for poison in (
         pickle.dumps(Trap()),
         b"\xff\xfe",
         b"[]",
-        b'{"v": 1}',
+        b'{"v": 2}',
+        b'{"v": 1, "kind": "Reply", "reply": {}}',
         b'{"v": 9, "kind": "Reply", "reply": {}}',
         b"",
     ):

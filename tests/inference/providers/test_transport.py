@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 
@@ -27,9 +28,10 @@ async def test_the_switch_keeps_every_request_on_this_machine() -> None:
         await anext(provider.stream(CALL))
 
 
-async def test_a_host_that_does_not_exist_has_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport.Reach, "loopback_only", False)
-    options = ProviderOptions(base_url="https://no-such-host.invalid/v1", price=price(1, 1), timeout_seconds=5)
+async def test_a_host_where_nobody_listens_has_cost_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    options = ProviderOptions(base_url=f"https://127.0.0.1:{port}/v1", price=price(1, 1), timeout_seconds=5)
     with pytest.raises(ProviderFailed) as caught:
         await Provider(vendor("groq"), options, key=KEY).infer(CALL)
     assert caught.value.kind in {FailureKind.CONNECTION, FailureKind.TIMEOUT}

@@ -50,15 +50,11 @@ def test_unknown_names_are_told_the_known_ones() -> None:
         "http://127.3.2.1",
         "http://[::1]:11434",
         "http://0.0.0.0:11434",
-        "http://10.1.2.3",
-        "http://172.31.0.9",
-        "https://192.168.1.5:8443",
-        "http://[fd12:3456::1]",
         "http://gpu.localhost:1",
         "http://[::ffff:127.0.0.1]",
     ],
 )
-def test_this_machine_and_private_addresses_are_local(url: str) -> None:
+def test_this_machine_is_local(url: str) -> None:
     assert is_local(url)
 
 
@@ -69,7 +65,10 @@ def test_this_machine_and_private_addresses_are_local(url: str) -> None:
         "https://api.ollama.com/v1",
         "https://api.openai.com/v1",
         "http://8.8.8.8",
-        "http://172.32.0.1",
+        "http://10.1.2.3",
+        "http://172.31.0.9",
+        "https://192.168.1.5:8443",
+        "http://[fd12:3456::1]",
         "http://169.254.169.254",
         "http://[::ffff:8.8.8.8]",
         "http://[2001:db8::1]",
@@ -91,7 +90,8 @@ def test_everything_else_is_not(url: str) -> None:
 
 def test_a_host_of_the_users_own_is_declared() -> None:
     assert is_local("http://gpu-box:11434", ("GPU-box",))
-    assert is_local("http://100.64.0.7", ("100.64.0.7",))
+    assert is_local("http://192.168.1.5:8443", ("192.168.1.5",))
+    assert is_local("http://[fd12::1]:11434", ("[fd12::1]",))
     assert not is_local("http://gpu-box.evil.example", ("gpu-box",))
     assert not is_local("https://ollama.com", ("ollama.com",))
 
@@ -115,7 +115,7 @@ def test_only_the_local_row_can_be_local() -> None:
 
 
 def test_a_local_provider_elsewhere_is_refused() -> None:
-    for url in ("https://ollama.com", "http://example.org:11434", "http://8.8.8.8"):
+    for url in ("https://ollama.com", "http://example.org:11434", "http://8.8.8.8", "http://192.168.1.5:11434"):
         provider = Provider(vendor("local"), ProviderOptions(base_url=url))
         assert not provider.local
         assert "not local" in provider.problem

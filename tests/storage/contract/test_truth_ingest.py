@@ -116,6 +116,15 @@ async def test_remembers_placeholders_by_session(truth: Truth) -> None:
     assert await truth.ingest.placeholders("s1") == {"email": {"d1": 1, "d2": 2}}
 
 
+async def test_tells_which_sessions_have_placeholders_unless_they_are_many(truth: Truth) -> None:
+    assert await truth.ingest.numbered(0) == frozenset()
+    sessions = tuple(session(f"s{number}") for number in range(4))
+    numbers = {"s0": {}, "s1": {"email": {"d1": 1}}, "s2": {"token": {"d2": 1}}}
+    await truth.ingest.save(batch(sessions=sessions, placeholders=numbers))
+    assert await truth.ingest.numbered(2) == {"s1", "s2"}
+    assert await truth.ingest.numbered(1) is None
+
+
 async def test_a_session_seen_again_gains_and_never_loses(truth: Truth) -> None:
     first = session(title="Fix login", started_at=minute(5), ended_at=minute(6), metadata={"a": 1})
     again = session(title="", cwd="/srv", started_at=minute(3), ended_at=None, metadata={"b": 2}, parent_id="s0")

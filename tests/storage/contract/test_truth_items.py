@@ -200,3 +200,23 @@ async def test_tombstones_win_over_an_import(truth: Truth) -> None:
     found = await truth.items.get(["k1", "k3", "k4"])
     assert [(key, one.evidence) for key, one in found.items()] == [("k4", (evidence("b"),))]
     assert await truth.ledger.check() == []
+
+
+async def test_a_belief_changes_the_confidence_and_tells_the_index(truth: Truth) -> None:
+    await learn(truth, item("1"), item("2"))
+    await truth.outbox.advance(await truth.outbox.pending("words", 99), None)
+    await truth.items.believe("k1", 0.25)
+    await truth.items.believe("kgone", 0.5)
+    found = await truth.items.get(["k1", "k2", "kgone"])
+    assert (found["k1"].confidence, found["k2"], len(found)) == (0.25, item("2"), 2)
+    assert "k1" in {one.owner_id for one in await truth.outbox.pending("words", 9)}
+
+
+async def test_a_deprecated_item_ends_and_is_listed_only_on_request(truth: Truth) -> None:
+    await learn(truth, item("1"), item("2"))
+    await truth.items.deprecate("k1", minute(9))
+    await truth.items.deprecate("k1", minute(11))
+    found = (await truth.items.get(["k1"]))["k1"]
+    assert (found.status, found.valid_to, found.superseded_by) == (ItemStatus.DEPRECATED, minute(9), None)
+    listed, _ = await truth.items.page(Page())
+    assert [one.id for one in listed] == ["k2"]

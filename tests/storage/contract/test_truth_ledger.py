@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.storage.samples import OTHER_SPACE, SPACE, exchange, item, minute, save, vector
+from tests.storage.samples import OTHER_SPACE, SPACE, evidence, exchange, item, minute, save, vector
 
-from knowledge_system.domain.search import SearchLogEntry
+from knowledge_system.domain.knowledge import KnowledgeItem
+from knowledge_system.domain.search import SearchLogEntry, SourceRef
 from knowledge_system.domain.sensitivity import Sensitivity
+from knowledge_system.domain.sessions import ExchangeFacts, ToolCall
 from knowledge_system.domain.truth import Learned
 
 if TYPE_CHECKING:
@@ -53,3 +55,55 @@ async def test_owners_are_walked_in_ascending_order(truth: Truth) -> None:
     while page := await truth.ledger.owners(walked[-1] if walked else "", 4):
         walked += page
     assert walked == sorted([f"x{name}" for name in names] + [f"k{name}" for name in names])
+
+
+async def test_several_searches_are_logged_at_once(truth: Truth) -> None:
+    await truth.ledger.log_search(*(SearchLogEntry(minute(n), f"q{n}", "hash", "all") for n in range(3)))
+    await truth.ledger.log_search()
+    assert (await truth.ledger.totals()).searches == 3
+
+
+async def test_what_a_search_finds_is_what_the_single_reads_return(truth: Truth) -> None:
+    tool = ToolCall("Bash", '{"command":"ls"}', "output")
+    facts = ExchangeFacts(files=("a.py",), interrupted=True)
+    texts = [exchange("a", tools=(tool,), facts=facts, intent="fix"), exchange("b", path="/logs/b.jsonl", index=4)]
+    await save(truth, *texts, exchange("c", timestamp=None, user="\U0001f980", assistant=""))
+    await truth.items.learn(Learned(judged={}, created=(item("1", "b", "a", intent="fix"), item("2", "b"), item("3"))))
+    asked = ["xb", "k1", "k2", "xa", "xc", "k3"]
+    found = await truth.ledger.found(asked)
+    apart = {**await truth.exchanges.get(asked, tools=False), **await truth.items.get(asked)}
+    assert dict(found.rows) == apart
+    assert list(found.rows) == asked
+    b = SourceRef("/logs/b.jsonl", "s1", 4)
+    assert {key: found.places[key] for key in ("xa", "xb")} == {"xa": SourceRef("/logs/s1.jsonl", "s1", 0), "xb": b}
+
+
+async def test_what_a_search_finds_leaves_out_what_is_gone(truth: Truth) -> None:
+    await save(truth, exchange("a"), exchange("b"))
+    await truth.items.learn(Learned(judged={}, created=(item("1", "a", "b"),)))
+    await truth.exchanges.forget(["xa"])
+    found = await truth.ledger.found(["xa", "k1", "knone", "other", ""])
+    assert list(found.rows) == ["k1"]
+    assert set(found.places) == {"xb"}
+    nothing = await truth.ledger.found([])
+    assert (dict(nothing.rows), dict(nothing.places)) == ({}, {})
+
+
+async def test_the_evidence_of_what_is_found_is_in_order(truth: Truth) -> None:
+    names = [f"{number:02}" for number in range(12)]
+    await save(truth, *(exchange(name) for name in names))
+    spans = tuple(evidence(name, start) for name in reversed(names) for start in (9, 0))
+    await truth.items.learn(Learned(judged={}, created=(item("1", evidence=spans),)))
+    row = (await truth.ledger.found(["k1"])).rows["k1"]
+    assert isinstance(row, KnowledgeItem)
+    assert row.evidence == spans
+
+
+async def test_more_can_be_found_at_once_than_one_statement_takes(truth: Truth) -> None:
+    names = [f"{number:04}" for number in range(1_100)]
+    await save(truth, *(exchange(name) for name in names))
+    await truth.items.learn(Learned(judged={}, created=tuple(item(name, name) for name in names)))
+    asked = [sign + name for name in names for sign in "xk"]
+    found = await truth.ledger.found([*asked, *asked])
+    assert list(found.rows) == asked
+    assert len(found.places) == len(names)

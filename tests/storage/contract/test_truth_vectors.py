@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.storage.samples import OTHER_SPACE, SPACE, exchange, save, vector
+from tests.storage.samples import OTHER_SPACE, SPACE, exchange, item, save, vector
 
+from knowledge_system.domain.embedding import Coverage
 from knowledge_system.domain.errors import UsageError
+from knowledge_system.domain.sensitivity import Sensitivity
+from knowledge_system.domain.truth import Learned
 
 if TYPE_CHECKING:
     from tests.storage.samples import HandClock
@@ -85,3 +88,33 @@ async def test_reading_a_vector_counts_as_use(truth: Truth, clock: HandClock) ->
     await truth.vectors.get(SPACE, ["read"])
     assert await truth.vectors.prune(SPACE, clock.now()) == 1
     assert list(await truth.vectors.get(SPACE, ["read", "unread"])) == ["read"]
+
+
+async def test_an_owner_is_covered_when_its_whole_text_has_a_vector_in_the_space(truth: Truth) -> None:
+    await save(truth, exchange("a"), exchange("b"), exchange("c"))
+    await truth.vectors.refer({"xa": ["whole-a", "part-a"], "xb": ["whole-b", "part-b"], "xc": ["whole-c"]})
+    await truth.vectors.put(SPACE, {"whole-a": vector(), "part-b": vector()})
+    assert not await truth.vectors.holds(OTHER_SPACE)
+    await truth.vectors.put(OTHER_SPACE, {"whole-b": vector(), "whole-c": vector()})
+    assert await truth.vectors.holds(OTHER_SPACE)
+
+    assert await truth.vectors.coverage(SPACE) == Coverage(embeddable=3, covered=1)
+    assert await truth.vectors.coverage(SPACE, ["xa", "xb", "xc", "xgone"]) == Coverage(3, 1, frozenset({"xa"}))
+    assert await truth.vectors.coverage(OTHER_SPACE, ["xb", "xc"]) == Coverage(2, 2, frozenset({"xb", "xc"}))
+    assert await truth.vectors.coverage(SPACE, []) == Coverage(0, 0)
+    assert (await truth.vectors.coverage(SPACE)).share == pytest.approx(1 / 3)
+
+
+async def test_secret_owners_do_not_count_and_forgotten_ones_are_gone(truth: Truth) -> None:
+    await save(truth, exchange("a"), exchange("s", sensitivity=Sensitivity.SECRET), exchange("b"))
+    await truth.items.learn(Learned(judged={"xa": "item"}, created=(item("1", "a"),)))
+    await truth.vectors.refer({"xa": ["ha"], "k1": ["hk"], "xb": ["hb"]})
+    await truth.vectors.put(SPACE, {"ha": vector(), "hk": vector(), "hb": vector()})
+    assert await truth.vectors.coverage(SPACE) == Coverage(embeddable=3, covered=3)
+    assert await truth.vectors.coverage(SPACE, ["xs"]) == Coverage(embeddable=0, covered=0)
+    assert (await truth.vectors.coverage(SPACE, ["xs"])).share == 1.0
+
+    await truth.exchanges.forget(["xa"])
+
+    assert await truth.vectors.coverage(SPACE) == Coverage(embeddable=1, covered=1)
+    assert set(await truth.vectors.get(SPACE, ["ha", "hk", "hb"])) == {"hb"}
