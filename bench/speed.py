@@ -1,7 +1,10 @@
 """Ingest, search and start-up speed at several sizes, black box where it counts.
 
-`python bench/speed.py --corpus DIR [--sizes 1000,10000,100000] [--json]`: ingest rates and learning overhead on a real
-corpus, search percentiles over synthetic items, memory, start-up. Cores and date are printed with the figures.
+`python bench/speed.py [--corpus DIR] [--sizes 1000,10000,100000] [--homes DIR] [--large-mb 1000] [--json]`: ingest
+rates and learning overhead on a real corpus, search percentiles over synthetic items, memory, start-up. With `--homes`
+the filled homes are kept there and found again: filling one of 100,000 items takes minutes, measuring it seconds.
+`--exchanges` adds the exchanges that the items rest on, so that there are twice as many entries. Cores and date are
+printed with the figures.
 """
 
 from __future__ import annotations
@@ -11,79 +14,28 @@ import asyncio
 import json
 import os
 import platform
-import random
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from knowledge_system.application.compose import Parts
 from knowledge_system.application.system import KnowledgeSystem
-from knowledge_system.domain.knowledge import Evidence, KnowledgeItem, KnowledgeType
 from knowledge_system.domain.search import SearchRequest
-from knowledge_system.domain.sessions import Exchange
 from knowledge_system.extraction.ingestion import IngestOptions
 from knowledge_system.retrieval.indexing import exchange_document, item_document
 from knowledge_system.settings import load
+from large_file import ingest_large
+from synthetic import fill, questions
 
 KNOWLEDGE = Path(sys.executable).with_name("knowledge")
-SUBJECTS = [
-    "connection pool",
-    "retry policy",
-    "login form",
-    "database migration",
-    "cache key",
-    "build image",
-    "test fixture",
-    "message queue",
-    "search index",
-    "upload handler",
-    "rate limiter",
-    "feature flag",
-    "log rotation",
-    "date parser",
-]
-FAULTS = [
-    "times out under load",
-    "fails on Windows paths",
-    "loses updates",
-    "leaks file handles",
-    "is not idempotent",
-    "breaks with unicode names",
-    "runs twice after a restart",
-    "ignores the configured limit",
-    "blocks the event loop",
-]
-CURES = [
-    "close it before forking",
-    "take the lock around both writes",
-    "normalise the path first",
-    "use a monotonic clock",
-    "move the call into a worker",
-    "pin the version in the lock file",
-    "retry with jitter",
-    "wrap it in a transaction",
-]
-TOOLS = [
-    "pytest",
-    "docker",
-    "postgres",
-    "redis",
-    "webpack",
-    "cargo",
-    "terraform",
-    "nginx",
-    "gradle",
-    "sqlite",
-    "kafka",
-    "vite",
-]
+WARM_UP = 20
+QUIET = 1.25
+"""A search was undisturbed when fixed work just before and after it took at most so many times its shortest time."""
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
@@ -159,76 +111,61 @@ async def _bare(parts: Parts) -> tuple[float, int]:
     return time.perf_counter() - began, len(listed)
 
 
-def synthetic(number: int, rng: random.Random) -> tuple[Exchange, KnowledgeItem]:
-    """Return one exchange and the item that rests on it, of varied content."""
-    subject, fault, cure, tool = (rng.choice(words) for words in (SUBJECTS, FAULTS, CURES, TOOLS))
-    title = f"The {subject} in {tool} {fault}: {cure}"
-    content = f"Problem: the {subject} of service {number} {fault} with {tool}.\nCause: case {number}.\nFix: {cure}."
-    moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number)
-    project = f"project-{number % 12}"
-    exchange = Exchange(
-        f"x{number:024x}",
-        f"s{number // 20}",
-        number % 20,
-        "bench.jsonl",
-        project,
-        "any",
-        title,
-        content,
-        str(number),
-        moment,
-    )
-    item = KnowledgeItem(
-        f"k{number:024x}",
-        rng.choice(list(KnowledgeType)),
-        title,
-        content,
-        rng.uniform(0.5, 0.99),
-        project,
-        exchange.session_id,
-        moment,
-        moment,
-        moment,
-        (Evidence(exchange.id, "assistant", 0, 20),),
-    )
-    return exchange, item
+async def search_at(size: int, home: Path, queries: int, *, exchanges: bool) -> dict[str, Any]:
+    """Time searches in process over `size` items, query embedding included; `home` is filled when it is new.
 
-
-async def search_at(size: int, home: Path, queries: int) -> dict[str, Any]:
-    """Fill a home with `size` items and time searches in process, query embedding included."""
-    rng = random.Random(size)
+    Every question is new, so no cache knows its vector. Besides the time that passed there is the processor time of the
+    whole process, and the time of those searches during which the machine was undisturbed: fixed work of about half a
+    millisecond is timed between searches.
+    """
+    new = not (home / "analytics.db").exists()
     async with Parts(load(home), "bench") as parts:
-        truth = await parts.truth()
-        for start in range(0, size, 1000):
-            pairs = [synthetic(number, rng) for number in range(start, min(size, start + 1000))]
-            await truth.items.load([item for _, item in pairs])
-        began = time.perf_counter()
-        await (await parts.indexer()).catch_up()
-        indexed = time.perf_counter() - began
-        system = KnowledgeSystem(parts)
-        optimised = await system.index_optimize()
-        questions = [
-            SearchRequest(f"why does the {rng.choice(SUBJECTS)} {rng.choice(FAULTS)} with {rng.choice(TOOLS)}")
-            for _ in range(queries)
-        ]
-        for question in questions[:20]:
-            await system.search(question)
-        times: dict[str, list[float]] = {"plain": [], "filtered": []}
-        for question in questions:
-            for name, asked in (
-                ("plain", question),
-                ("filtered", replace(question, types=("bug_solution",), scope=question.scope)),
-            ):
-                began = time.perf_counter()
-                await system.search(asked)
-                times[name].append((time.perf_counter() - began) * 1000)
+        built = await fill(parts, size, exchanges=exchanges) if new else "found"
+        system, asked = KnowledgeSystem(parts), iter(questions(WARM_UP + 2 * queries, size))
+        for _ in range(WARM_UP):
+            await system.search(SearchRequest(next(asked)))
+        plain, filtered = [], []
+        for _ in range(queries):
+            plain.append(await timed(system, SearchRequest(next(asked))))
+            filtered.append(await timed(system, SearchRequest(next(asked), types=("bug_solution",))))
+        status = await (await parts.index()).status()
         return {
             "items": size,
-            "index_s": round(indexed, 1),
-            "optimize": optimised,
-            **{f"{name}_ms": percentiles(values) for name, values in times.items()},
+            "with_exchanges": exchanges,
+            "points": status.points,
+            "in_graph": status.indexed_vectors,
+            "built": built,
+            "plain": summary(plain),
+            "filtered": summary(filtered),
+            "load": [round(one, 1) for one in os.getloadavg()],
             "peak_memory_mb": memory_mb(),
         }
+
+
+async def timed(system: KnowledgeSystem, request: SearchRequest) -> tuple[float, float, float]:
+    """Return the milliseconds of a search, those of processor time, and the longer of two runs of fixed work."""
+    before, spent, began = fixed_work(), time.process_time(), time.perf_counter()
+    await system.search(request)
+    took, spent = (time.perf_counter() - began) * 1000, (time.process_time() - spent) * 1000
+    return took, spent, max(before, fixed_work())
+
+
+def fixed_work() -> float:
+    """Return the milliseconds that a fixed piece of work takes now."""
+    began = time.perf_counter()
+    sum(number * number for number in range(6_000))
+    return (time.perf_counter() - began) * 1000
+
+
+def summary(runs: list[tuple[float, float, float]]) -> dict[str, Any]:
+    shortest = min(work for _, _, work in runs)
+    calm = [took for took, _, work in runs if work <= QUIET * shortest]
+    return {
+        "ms": percentiles([took for took, _, _ in runs]),
+        "processor_ms": percentiles([spent for _, spent, _ in runs]),
+        "undisturbed_ms": percentiles(calm) if calm else None,
+        "undisturbed": f"{len(calm)} of {len(runs)}",
+    }
 
 
 def isolated(arguments: list[str]) -> Any:
@@ -237,31 +174,49 @@ def isolated(arguments: list[str]) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--sizes", default="1000,10000")
     parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument(
+        "--homes", type=Path, help="keep the filled homes in this directory, and use those that are there"
+    )
+    parser.add_argument("--exchanges", action="store_true")
+    parser.add_argument("--large-mb", type=int, help="ingest a generated file of so many MB and tell the peak memory")
+    parser.add_argument("--large-exchange-kb", type=int, default=100)
+    parser.add_argument("--learn", action="store_true", help="also learn from the large file")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        home = Path(scratch) / "home"
-        if chosen.only == "ingest":
-            print(json.dumps(asyncio.run(ingest_corpus(chosen.corpus, home))))
-            return
-        if chosen.only:
-            print(json.dumps(asyncio.run(search_at(int(chosen.only), home, chosen.queries))))
-            return
+    return parser.parse_args()
+
+
+def one_part(chosen: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Measure what `--only` names: `ingest`, `large`, or a number of items."""
+    if chosen.only == "ingest":
+        return asyncio.run(ingest_corpus(chosen.corpus, scratch / "home"))
+    if chosen.only == "large":
+        return ingest_large(scratch, chosen.large_mb, chosen.large_exchange_kb, learn=chosen.learn)
+    home = (chosen.homes or scratch) / f"items-{chosen.only}{'-exchanges' if chosen.exchanges else ''}"
+    return asyncio.run(search_at(int(chosen.only), home, chosen.queries, exchanges=chosen.exchanges))
+
+
+def main() -> None:
+    chosen = arguments()
+    if chosen.only:
+        with tempfile.TemporaryDirectory() as scratch:
+            print(json.dumps(one_part(chosen, Path(scratch))))
+        return
     figures: dict[str, Any] = {
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "date": time.strftime("%Y-%m-%d")},
         "start_up": start_up(),
     }
+    given = sys.argv[1:]
     if chosen.corpus:
-        figures["ingest"] = isolated(["--only", "ingest", "--corpus", str(chosen.corpus)])
-    figures["search"] = [
-        isolated(["--only", size, "--queries", str(chosen.queries)]) for size in chosen.sizes.split(",") if size
-    ]
+        figures["ingest"] = isolated([*given, "--only", "ingest"])
+    if chosen.large_mb:
+        figures["large_file"] = isolated([*given, "--only", "large"])
+    figures["search"] = [isolated([*given, "--only", size]) for size in chosen.sizes.split(",") if size]
     print(json.dumps(figures, indent=None if chosen.json else 2))
 
 

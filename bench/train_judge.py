@@ -22,7 +22,9 @@ from knowledge_system.domain.knowledge import KnowledgeType
 from knowledge_system.extraction.classify import observations
 from knowledge_system.extraction.features import ruled_out
 from knowledge_system.extraction.judge import LinearModel, Parameters, shipped_parameters
+from knowledge_system.extraction.request_kinds import REQUEST_KINDS
 from knowledge_system.extraction.signals import read_signals
+from knowledge_system.extraction.traces import TRACES
 from training import episodes
 
 if TYPE_CHECKING:
@@ -35,14 +37,20 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 VERSION = "1"
-WORTH_STRENGTH, TEXT_STRENGTH, KIND_STRENGTH = 0.01, 0.003, 0.03
-"""Inverse regularisation (scikit-learn's C): signals alone, signals and vector, types."""
-TEXT_SHARE = 0.5
+WORTH_STRENGTH, TEXT_STRENGTH = 0.01, 0.01
+"""Inverse regularisation (scikit-learn's C): signals alone, signals and vector."""
+KIND_FITS = ((0.25, 0.01), (0.25, 0.1), (0.75, 0.01), (0.75, 0.1))
+"""The type model is the mean of these fits: how far frequencies of types are evened out, inverse regularisation."""
+TEXT_SHARE = 1.0
 """Weight of the model that reads the vector beside the one that sees only signals."""
-VECTOR_SCALE = 5.0
+VECTOR_SCALE = 10.0
 """Unit vectors have components of about 0.05: this brings them near the size of standardised features."""
 BORDERLINE_WEIGHT = 0.5
 """Weight of an example whose second acceptable label says the opposite about being worth keeping."""
+WRITTEN_WEIGHT = 0.3
+"""Weight of a written example: those are plainer than what people really do."""
+SECOND_SHARE = 0.4
+"""Share of an example's weight that counts for its second acceptable type."""
 NATURAL_SHARE = 0.3
 """Share worth keeping, among exchanges that no rule excludes, that calibration and threshold assume."""
 THRESHOLD = 0.5
@@ -54,6 +62,7 @@ WORTH = (
     "insight", "substance", "identifiers", "firm_share", "hedge_share", "narration_share", "plan_share", "status_share",
     "refusal", "paperwork", "document_share", "ask_trouble", "checked", "recovered", "accepted", "corrected",
     "ends_midway", "repaired", "explained", "answered", "decided", "delivered", "open_diagnosis",
+    "ask_again", "unproven", "survey", "general_question", "final_hedge",
     "near_knowledge", "near_junk",
 )  # fmt: skip
 KIND = (
@@ -61,6 +70,7 @@ KIND = (
     "advice", "facts", "results", "test_files", "repaired", "explained", "decided", "delivered", "ends_asking",
     "substance", "tool_calls",
     *(f"cue:{kind.value}" for kind in KnowledgeType), *(kind.value for kind in KnowledgeType),
+    *(f"req:{kind}" for kind in REQUEST_KINDS), *TRACES,
 )  # fmt: skip
 READS_WORTH = "reads:worth"
 READS_KIND = "reads:"
@@ -88,7 +98,8 @@ class Observed:
     @property
     def weight(self) -> float:
         """Return the weight in training."""
-        return BORDERLINE_WEIGHT if self.borderline else 1.0
+        weight = BORDERLINE_WEIGHT if self.borderline else 1.0
+        return weight * (WRITTEN_WEIGHT if self.example.repository == episodes.WRITTEN else 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +143,42 @@ def observe(examples: Sequence[Example], watching: Parameters) -> list[Observed]
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What each example counts for: parallel rows of place among the examples, class and weight."""
+
+    places: tuple[int, ...]
+    classes: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    def evened(self, power: float) -> Array:
+        """Return the weights with the classes' totals brought together: 0 leaves them, 1 makes them equal."""
+        names, inverse = np.unique(self.classes, return_inverse=True)
+        weights = np.array(self.weights)
+        totals = np.bincount(inverse, weights=weights, minlength=len(names))
+        factors: Array = ((totals.mean() / totals) ** power)[inverse]
+        return weights * factors
+
+
 def fit(
-    observed: Sequence[Observed], names: tuple[str, ...], targets: Sequence[str], strength: float, *, reading: bool
+    observed: Sequence[Observed],
+    names: tuple[str, ...],
+    targets: Targets,
+    strength: tuple[float, float],
+    *,
+    reading: bool,
 ) -> tuple[Reading, tuple[str, ...]]:
-    """Return the fitted model over `names`, and over the vector when `reading`, with its classes."""
+    """Return the fitted model over `names`, and over the vector when `reading`, with its classes.
+
+    `strength` is how far the classes are evened out, and the inverse regularisation.
+    """
     raw = np.array([[o.values[name] for name in names] for o in observed])
     mean, scale = raw.mean(axis=0), raw.std(axis=0) + SOFTENING
     inputs = (raw - mean) / scale
     if reading:
         inputs = np.hstack([inputs, VECTOR_SCALE * np.array([o.vector for o in observed])])
-    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=5000, tol=1e-8)
-    model.fit(inputs, list(targets), sample_weight=[o.weight for o in observed])
+    model = LogisticRegression(C=strength[1], max_iter=5000, tol=1e-8)
+    model.fit(inputs[list(targets.places)], list(targets.classes), sample_weight=targets.evened(strength[0]))
     weights = np.asarray(model.coef_, dtype=np.float64)
     signals = LinearModel(names, mean, scale, weights[:, : len(names)], np.asarray(model.intercept_, dtype=np.float64))
     directions = VECTOR_SCALE * weights[:, len(names) :] if reading else np.zeros((len(weights), 384))
@@ -155,10 +191,12 @@ def fit_worth(observed: Sequence[Observed]) -> Reading:
     Each is divided by the spread of its outputs in training so that the share means what it says.
     """
     judged = [o for o in observed if not o.out]
-    targets = ["1" if o.worth else "0" for o in judged]
+    targets = Targets(
+        tuple(range(len(judged))), tuple("1" if o.worth else "0" for o in judged), tuple(o.weight for o in judged)
+    )
     weights, bias, directions = np.zeros((1, len(WORTH))), np.zeros(1), np.zeros((1, 384))
     for strength, share, reading in ((WORTH_STRENGTH, 1.0, False), (TEXT_STRENGTH, TEXT_SHARE, True)):
-        part, _ = fit(judged, WORTH, targets, strength, reading=reading)
+        part, _ = fit(judged, WORTH, targets, (1.0, strength), reading=reading)
         outputs = np.array([part.outputs(o)[0] for o in judged])
         factor = share / outputs.std()
         weights += factor * part.signals.weights
@@ -168,9 +206,27 @@ def fit_worth(observed: Sequence[Observed]) -> Reading:
 
 
 def fit_kinds(observed: Sequence[Observed]) -> tuple[Reading, tuple[str, ...]]:
-    """Return the type model and its classes."""
+    """Return the type model and its classes: the mean of `KIND_FITS`, which are near each other in figures."""
     kept = [o for o in observed if o.worth]
-    return fit(kept, KIND, [o.example.label for o in kept], KIND_STRENGTH, reading=True)
+    targets = kind_targets(kept)
+    fits = [fit(kept, KIND, targets, strength, reading=True) for strength in KIND_FITS]
+    parts = [part for part, _ in fits]
+    weights = np.mean([part.signals.weights for part in parts], axis=0)
+    bias = np.mean([part.signals.bias for part in parts], axis=0)
+    signals = LinearModel(KIND, parts[0].signals.mean, parts[0].signals.scale, weights, bias)
+    return Reading(signals, np.mean([part.directions for part in parts], axis=0)), fits[0][1]
+
+
+def kind_targets(kept: Sequence[Observed]) -> Targets:
+    """Return the types the examples count for: the label, and with `SECOND_SHARE` the second one when it is a type."""
+    rows = []
+    for place, one in enumerate(kept):
+        second = one.example.alt if one.example.alt not in {None, "none"} else None
+        rows.append((place, one.example.label, one.weight * (1 - SECOND_SHARE if second else 1)))
+        if second:
+            rows.append((place, second, one.weight * SECOND_SHARE))
+    places, classes, weights = zip(*rows, strict=True)
+    return Targets(places, classes, weights)
 
 
 def unseen(

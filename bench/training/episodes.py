@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 FOLLOWING = 2
+WRITTEN = "written"
+"""Stands for the repository of the examples written for training."""
+WRITTEN_FILES = "written_exchanges_*.jsonl"
 NAMES = {"testing_strategy": "test_strategy"}
 """The corpus' word for a type, ours."""
 
@@ -118,10 +121,10 @@ def _episode(exchanges: Sequence[Exchange], place: int) -> Episode:
 
 
 def written(folder: Path = HERE) -> list[Example]:
-    """Return the exchanges written for training (`*.jsonl` beside this module)."""
+    """Return the exchanges written for training (`WRITTEN_FILES` beside this module)."""
     return [
         _written(row, f"{path.stem}:{number}")
-        for path in sorted(folder.glob("written_*.jsonl"))
+        for path in sorted(folder.glob(WRITTEN_FILES))
         for number, row in enumerate(lines(path))
     ]
 
@@ -134,7 +137,7 @@ def _written(row: dict[str, Any], name: str) -> Example:
     exchange = _exchange(name, 1, (row["user"], row["assistant"]), tools, facts)
     before = tuple(_exchange(name, 0, (text, ""), (), ExchangeFacts()) for text in [row.get("before")] if text)
     after = tuple(_exchange(name, 2, (text, ""), (), ExchangeFacts()) for text in [row.get("next")] if text)
-    return Example(Episode(exchange, before, after, ()), row["label"], row.get("alt"), name, "written", 1)
+    return Example(Episode(exchange, before, after, ()), row["label"], row.get("alt"), name, WRITTEN, 1)
 
 
 def embedded(examples: Sequence[Example], cache: Path) -> list[Example]:
