@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from training.episodes import Example
 
 RESAMPLES = 1_000
+THRESHOLDS = tuple(step / 100 for step in range(30, 86, 5))
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -124,6 +125,20 @@ def reliability(outcomes: Sequence[Outcome]) -> list[dict[str, float]]:
     return [{key: round(value, 3) for key, value in row.items()} for row in found]
 
 
+def curve(outcomes: Sequence[Outcome]) -> list[dict[str, float]]:
+    """Return what other thresholds would keep: the reason for the one that is shipped."""
+    found = []
+    for threshold in THRESHOLDS:
+        moved = [replace(one, item=one.confidence >= threshold) for one in outcomes]
+        found.append(
+            {
+                "threshold": threshold,
+                **{name: round(figure(moved), 3) for name, figure in FIGURES.items() if name != "brier"},
+            }
+        )
+    return found
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return all figures."""
     training = train_judge.gather(options.corpus, options.cache)
@@ -139,7 +154,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             ("shipped", shipped(examples, observed)),
             ("unseen repository", unseen(observed, training)),
         ):
-            answers[f"{title}, {mode}"] = {**intervals(outcomes), "reliability": reliability(outcomes)}
+            rows = {"reliability": reliability(outcomes), "curve": curve(outcomes)}
+            answers[f"{title}, {mode}"] = {**intervals(outcomes), **rows}
     return answers
 
 
@@ -161,10 +177,11 @@ def main() -> None:
     for title, found in answers.items():
         print(title)
         for name, value in found.items():
-            if name != "reliability":
+            if name not in {"reliability", "curve"}:
                 print(f"  {name:17s} {value[0]:7.3f}  [{value[1]:.3f}, {value[2]:.3f}]")
-        for row in found["reliability"]:
-            print("  reliability", row)
+        for name in ("reliability", "curve"):
+            for row in found[name]:
+                print(f"  {name}", row)
 
 
 if __name__ == "__main__":

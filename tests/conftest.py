@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tarfile
 from collections.abc import Iterator
@@ -9,6 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from knowledge_system.application.privacy import KeptPrototypes
+from knowledge_system.domain.errors import ModelUnavailable
+from knowledge_system.embedding.local import open_local_model
+from knowledge_system.embedding.weights import find_weights
+from knowledge_system.sensitivity.meaning import MeaningLayer
+from knowledge_system.sensitivity.meanings import meanings_of
+from knowledge_system.sensitivity.topics import BUILT_IN
 from knowledge_system.testing import network
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +42,21 @@ def _nothing_left_the_machine() -> Iterator[None]:
     attempted = network.attempts()
     network.forget()
     assert attempted == [], "this test reached for another machine"
+
+
+@pytest.fixture(scope="session")
+def judging(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Assemble the embedding model and the vectors of the shipped topics once; a home links to it as `models`."""
+    models = tmp_path_factory.mktemp("judging")
+    try:
+        find_weights(models)
+    except ModelUnavailable as error:
+        pytest.skip(f"{error} {error.hint}")
+    model = open_local_model(models)
+    layer = MeaningLayer(model, meanings_of(BUILT_IN), KeptPrototypes(models))
+    asyncio.run(layer.nearness(["assemble now, and not in every test"]))
+    model.close()
+    return models
 
 
 @pytest.fixture(scope="session")

@@ -75,8 +75,10 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judging: Path) -> AsyncIterator[Place]:
     monkeypatch.setenv("GROQ_API_KEY", "key-of-a-test")
+    (tmp_path / "home").mkdir(mode=0o700)
+    (tmp_path / "home" / "models").symlink_to(judging, target_is_directory=True)
     async with ScriptedProvider(default=Step(text="hello", input_tokens=100, output_tokens=10)) as provider:
         one = Place(tmp_path / "home", provider)
         one.configure()
@@ -307,25 +309,14 @@ async def test_names_that_callers_make_up_do_not_grow_the_book(place: Place) -> 
     assert next(one for one in counts if one.operation == OTHER).requests == 50
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture
-def warmable(place: Place, models: Path) -> Place:
-    (place.home / "models").symlink_to(models, target_is_directory=True)
-    return place
-
-
 async def logged(parts: Parts, query: str | None, times: int = 1, days_ago: float = 0) -> None:
     at = parts.clock.now() - timedelta(days=days_ago)
     for _ in range(times):
         await (await parts.truth()).ledger.log_search(SearchLogEntry(at, query, f"hash of {query}", "all"))
 
 
-async def test_r304_the_first_request_after_warming_is_a_hit(warmable: Place) -> None:
-    async with warmable.process() as one:
+async def test_r304_the_first_request_after_warming_is_a_hit(place: Place) -> None:
+    async with place.process() as one:
         await logged(one, "why does the pool leak?", 3)
         await logged(one, "what is a lock?")
         await logged(one, "long ago", 9, days_ago=8)
@@ -334,13 +325,13 @@ async def test_r304_the_first_request_after_warming_is_a_hit(warmable: Place) ->
     rows = [(row["query"], row["outcome"]) for row in document["results"]]
     assert rows == [("why does the pool leak?", "warmed"), ("what is a lock?", "warmed")]
     assert (document["source"], document["queries"], document["warmed"], document["hidden"]) == ("log", 2, 2, 1)
-    async with warmable.process() as other:
+    async with place.process() as other:
         asker = await other.asker()
         await asker.embed(["why does the pool leak?"])
         await asker.embed(["why does the pool leak?"])
         await asker.embed(["never asked"])
-    assert [event.result for event in warmable.told(CacheConsulted)] == ["l2", "l1", "miss"]
-    assert not warmable.provider.requests, "warming asks nobody and spends nothing"
+    assert [event.result for event in place.told(CacheConsulted)] == ["l2", "l1", "miss"]
+    assert not place.provider.requests, "warming asks nobody and spends nothing"
 
 
 @pytest.mark.parametrize(
@@ -355,10 +346,10 @@ async def test_what_the_log_has_is_warmed_as_it_was_embedded(place: Place, query
         assert (await (await parts.asker()).prepare(text))[1]
 
 
-async def test_warming_again_finds_everything_known(warmable: Place) -> None:
-    async with warmable.process() as parts:
+async def test_warming_again_finds_everything_known(place: Place) -> None:
+    async with place.process() as parts:
         await cache_warm(parts, ["a", "b", "a"], 100, 7)
-    async with warmable.process() as other:
+    async with place.process() as other:
         document = await cache_warm(other, ["b", "a", "c"], 2, 7)
         assert (document["source"], document["queries"], document["known"], document["warmed"]) == ("file", 2, 2, 0)
         assert (await cache_stats(other, 1))["kept_questions"] == 2
@@ -366,8 +357,8 @@ async def test_warming_again_finds_everything_known(warmable: Place) -> None:
         assert not (await (await other.asker()).prepare("a"))[1], "cleared here, too"
 
 
-async def test_r177_where_nothing_was_asked_the_common_questions_are_warmed(warmable: Place) -> None:
-    async with warmable.process() as parts:
+async def test_r177_where_nothing_was_asked_the_common_questions_are_warmed(place: Place) -> None:
+    async with place.process() as parts:
         document = await cache_warm(parts, None, 100, 7)
         await logged(parts, None)
         sensitive_only = await cache_warm(parts, None, 100, 7)
@@ -376,8 +367,8 @@ async def test_r177_where_nothing_was_asked_the_common_questions_are_warmed(warm
     assert (sensitive_only["source"], sensitive_only["queries"], sensitive_only["hidden"]) == ("log", 0, 1)
 
 
-async def test_sensitive_questions_are_neither_kept_nor_repeated(warmable: Place) -> None:
-    async with warmable.process() as parts:
+async def test_sensitive_questions_are_neither_kept_nor_repeated(place: Place) -> None:
+    async with place.process() as parts:
         mail = "jo.smith@example-corp.com"
         document = await cache_warm(parts, [f"who is {mail}?", "what is a lock?"], 100, 7)
         assert [row["outcome"] for row in document["results"]] == ["sensitive", "warmed"]

@@ -22,9 +22,9 @@ from knowledge_system.application.read_ahead import ReadAhead
 from knowledge_system.domain.clock import SystemClock
 from knowledge_system.domain.events import Event, ExchangesIngested, TranscriptWarning
 from knowledge_system.domain.sensitivity import Gatekeeper
-from knowledge_system.domain.truth import IngestLog, Page, Truth
+from knowledge_system.domain.truth import IngestBatch, IngestLog, Page, Truth
 from knowledge_system.extraction.admission import Outcome
-from knowledge_system.extraction.ingestion import Ingestion, IngestOptions, IngestTally
+from knowledge_system.extraction.ingestion import Ingestion, IngestOptions, IngestTally, find
 from knowledge_system.sensitivity.gatekeeper import DoorGatekeeper
 from knowledge_system.sensitivity.topics import BUILT_IN
 from knowledge_system.storage.connections import file_url
@@ -204,6 +204,92 @@ async def test_cancelling_ends_the_child(worlds: list[World], corpus: Path) -> N
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not children(os.getpid())
+
+
+@LINUX
+async def test_what_was_prepared_is_used_once(worlds: list[World], corpus: Path) -> None:
+    plain, world = worlds
+    found = await find(world.reader, [corpus])
+    await world.ahead.prepare(found, IngestOptions(), unread=True)
+    prepared = children(os.getpid())
+    pids: set[int] = set()
+    ingestion = Ingestion(
+        world.reader, world.gatekeeper, world.truth, lambda _: pids.update(children(os.getpid())), world.ahead
+    )
+    tally = await ingestion.run(found, IngestOptions())
+    assert pids == set(prepared)
+    assert len(prepared) == 1
+    assert not children(os.getpid())
+    assert counted(tally) == counted(await plain.ingest(corpus, ahead=False))
+    assert await plain.stored() == await world.stored()
+
+
+@LINUX
+@pytest.mark.parametrize("unread", [True, False], ids=["unread", "known"])
+async def test_what_was_prepared_for_something_else_is_not_used(
+    worlds: list[World], corpus: Path, *, unread: bool
+) -> None:
+    world = worlds[0]
+    found = await find(world.reader, [corpus])
+    await world.ahead.prepare(found, IngestOptions(), unread=unread)
+    (prepared,) = children(os.getpid())
+    options = IngestOptions(project="other")
+    async with aclosing(world.ahead.outcomes(list(found.sizes), options, world.truth.ingest)) as outcomes:
+        _, outcome = await anext(outcomes)
+        assert prepared not in children(os.getpid())
+    assert isinstance(outcome, IngestBatch)
+    assert {one.project for one in outcome.exchanges} == {"other"}
+
+
+@LINUX
+@pytest.mark.parametrize("unread", [True, False], ids=["unread", "known"])
+async def test_a_child_that_nobody_needed_is_ended(worlds: list[World], corpus: Path, *, unread: bool) -> None:
+    world = worlds[0]
+    await world.ahead.prepare(await find(world.reader, [corpus]), IngestOptions(), unread=unread)
+    assert children(os.getpid())
+    await world.ahead.close()
+    await world.ahead.close()
+    assert not children(os.getpid())
+
+
+@LINUX
+async def test_little_to_read_prepares_no_child(worlds: list[World], corpus: Path) -> None:
+    world = worlds[0]
+    found = await find(world.reader, [corpus])
+    ahead = ReadAhead(world.reader, world.gatekeeper, least=found.total + 1)
+    await ahead.prepare(found, IngestOptions(), unread=True)
+    assert not children(os.getpid())
+
+
+class Talker:
+    """The parent's end of a child that says large things without end."""
+
+    def __init__(self) -> None:
+        self.said = 0
+
+    async def send(self, message: object) -> None:
+        del message
+
+    async def receive(self) -> tuple[int, Any]:
+        self.said += 1
+        return read_ahead.BYTES_AHEAD, (Path(f"{self.said}"), None)
+
+    def hang_up(self) -> None:
+        pass
+
+    async def end(self) -> None:
+        pass
+
+
+async def test_a_child_whose_outcomes_nobody_takes_has_to_wait() -> None:
+    talker = Talker()
+    run = read_ahead._Run(cast("Any", talker), read_ahead._NothingRead(), [], frozenset())
+    for wanted in (2, 3, 4):  # one that fills the room, and one that waits outside
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert talker.said == wanted
+        assert await run.next() == (Path(f"{wanted - 1}"), None)
+    await run.end()
 
 
 async def test_a_failing_database_is_not_taken_for_the_end(worlds: list[World], corpus: Path) -> None:

@@ -15,13 +15,6 @@ import pytest
 from tests.canaries.birds import TOPICS, Net, everything
 from tests.inference.engine.redis_server import RedisServer
 
-from knowledge_system.application.privacy import KeptPrototypes
-from knowledge_system.domain.errors import ModelUnavailable
-from knowledge_system.embedding.local import open_local_model
-from knowledge_system.embedding.weights import find_weights
-from knowledge_system.sensitivity.meaning import MeaningLayer
-from knowledge_system.sensitivity.meanings import meanings_of
-from knowledge_system.sensitivity.topics import parse_topics
 from knowledge_system.testing.scripted_provider import Received, ScriptedProvider, Step
 
 KEYS = {f"{name}_API_KEY": "key-of-a-test" for name in ("GROQ", "OPENAI", "ANTHROPIC", "GEMINI", "OPENROUTER")}
@@ -107,21 +100,6 @@ class World:
         (self.home / "sensitivity-topics.json").write_text(json.dumps(TOPICS))
 
 
-@pytest.fixture(scope="session")
-def assembled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Assemble the embedding model and the topics' vectors once."""
-    models = tmp_path_factory.mktemp("assembled")
-    try:
-        find_weights(models)
-    except ModelUnavailable as error:
-        pytest.skip(f"{error} {error.hint}")
-    model = open_local_model(models)
-    layer = MeaningLayer(model, meanings_of(parse_topics(TOPICS, "topics")), KeptPrototypes(models))
-    asyncio.run(layer.nearness(["assemble now, and not in every test"]))
-    model.close()
-    return models
-
-
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
     running = Servers()
@@ -131,10 +109,10 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, assembled: Path, servers: Servers) -> World:
+def world(tmp_path_factory: pytest.TempPathFactory, judging: Path, servers: Servers) -> World:
     home = tmp_path_factory.mktemp("canaries") / "home"
     home.mkdir(mode=0o700)
-    (home / "models").symlink_to(assembled, target_is_directory=True)
+    (home / "models").symlink_to(judging, target_is_directory=True)
     one = World(home, servers)
     one.configure()
     return one

@@ -75,6 +75,11 @@ def test_the_same_error_again_is_a_repetition() -> None:
     assert not read_signals(episode(ask, ANSWER, "next: the footer of the page")).reception.repeated
 
 
+def test_an_empty_prompt_says_nothing_about_the_answer() -> None:
+    assert read_signals(episode(ASK, ANSWER, " ", "it still fails")).reception.corrected
+    assert not read_signals(episode(ASK, ANSWER, "", "\n")).reception.followed
+
+
 def test_without_following_prompts_nothing_is_claimed() -> None:
     reception = read_signals(episode(ASK, ANSWER)).reception
     assert not any((reception.followed, reception.accepted, reception.corrected, reception.undone, reception.repeated))

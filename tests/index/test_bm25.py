@@ -44,6 +44,32 @@ def test_terms_of_a_text(text: str, terms: list[str]) -> None:
     assert list(tokens(text)) == terms
 
 
+WORDS = st.sampled_from(
+    [
+        "Running",
+        "runs",
+        "parseHTTPResponse",
+        "retry_count",
+        "os.path",
+        "don't",
+        "user\u2019s",
+        "C++",
+        "\u6570\u636e\u5e93",
+        "the",
+        "x" * 70,
+    ]
+)
+
+
+@given(st.lists(WORDS | st.text(max_size=6), max_size=40).map(" ".join))
+def test_a_document_counts_its_terms_however_they_repeat(text: str) -> None:
+    terms = list(map(term_id, tokens(text)))
+    ids, weights = document_vector(text)
+    assert ids == list(dict.fromkeys(terms))
+    norm = 1.5 * (0.25 + 0.75 * len(terms) / 128)
+    assert weights == pytest.approx([2.5 * terms.count(one) / (terms.count(one) + norm) for one in ids])
+
+
 @pytest.mark.parametrize(
     ("query", "document"),
     [

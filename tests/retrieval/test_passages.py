@@ -211,3 +211,37 @@ def test_passages_are_bounded_and_deterministic(user: str, assistant: str, conte
     assert passages == exchange_passages(replace(one), context)
     assert all(pieces(p.text) <= max(WHOLE_PIECES + 5, WINDOW_PIECES * 5 // 4 + LEAD_PIECES * 2) + 8 for p in passages)
     assert all(p.content_hash for p in passages)
+
+
+@pytest.mark.parametrize("before", [0, 1, 39, 40, 41, 79, 80, 81, 1000], ids=str)
+@pytest.mark.parametrize("size", [79, 80, 81, 160], ids=str)
+def test_a_run_is_removed_wherever_it_stands(before: int, size: int) -> None:
+    text = f"{'. ' * (before // 2)}{'.' * (before % 2)} {'aB3' * 60}"[: before + 1 + size] + " end"
+    assert ("aB3" in readable(text)) == (size < 80)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a [secret:aws-key#1] b", "a   b"),
+        ("a [personal:email#12] b", "a   b"),
+        ("a [REDACTED by policy] b", "a   b"),
+        ("a <API_KEY_REDACTED> b", "a   b"),
+        ("a REDACTED b", "a   b"),
+        ("a UNREDACTED b", "a UNREDACTED b"),
+        ("a \x1b[31mred\x1b[0m b", "a  red  b"),
+        ("a\ud800b\x07", "a b"),
+    ],
+    ids=["secret", "personal", "bracketed", "tag", "word", "part-of-a-word", "colour", "surrogate"],
+)
+def test_marks_that_say_nothing_are_removed(text: str, left: str) -> None:
+    assert readable(text) == left
+
+
+def test_passages_asked_for_twice_are_the_same_and_may_be_changed() -> None:
+    one = exchange("a", "Why does the build fail?", SENTENCES)
+    first, again = exchange_passages(one), exchange_passages(one)
+    assert first == again
+    first.clear()
+    assert exchange_passages(one) == again
+    assert exchange_passages(replace(one, user="Why not?")) != again

@@ -62,6 +62,7 @@ class KnowledgeSystem:
     async def ingest(self, paths: Sequence[Path], options: IngestOptions, progress: Progress) -> Document:
         """Read, redact, store, index and learn. Nothing already good is touched by what fails."""
         from knowledge_system.application.following import read_in
+        from knowledge_system.application.heap import trimmed_heap
         from knowledge_system.application.learning import model_document
         from knowledge_system.application.trajectories import track
         from knowledge_system.extraction.learning import LearningTally
@@ -69,7 +70,8 @@ class KnowledgeSystem:
         parts, began = self._parts, time.perf_counter()
         parts.own()
         learned, missing, waiting = LearningTally(), None, tuple[str, ...]()
-        async with self._learning:  # what this call reads, it learns and reports, not the service in the background
+        # What this call reads, it learns and reports, not the service in the background.
+        async with self._learning, trimmed_heap():
             read = await read_in(parts, paths, options, progress)
             try:
                 if not options.dry_run:

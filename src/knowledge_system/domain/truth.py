@@ -99,7 +99,10 @@ class Exchanges(Protocol):
         ...
 
     async def unlearned(self, limit: int) -> list[Exchange]:
-        """Return exchanges that have not been judged since they were stored or grew, oldest first."""
+        """Return exchanges that have not been judged since they were stored or grew, oldest first.
+
+        At most `limit`, fewer when they are large; none only when there are none.
+        """
         ...
 
     async def reconsider(self, ids: Sequence[str]) -> None:

@@ -100,7 +100,7 @@ def read_ask(prompt: str) -> Ask:
         question=_QUESTION.search(prompt[:1_500]) is not None or prompt.rstrip().endswith("?"),
         plan=plan,
         trouble=bool(errors) or _TROUBLE.search(prompt[:PROMPT_CHARACTERS]) is not None,
-        title=next((s.text for s in spoken if s.kind == "heading"), "") if plan else "",
+        title=_plan_title(spoken) if plan else "",
     )
 
 
@@ -138,6 +138,12 @@ def _opening(spoken: list[Sentence]) -> tuple[Sentence, ...]:
         if room < 60 or len(chosen) == 3:  # noqa: PLR2004 -- what a reader takes in at a glance
             break
     return tuple(chosen)
+
+
+def _plan_title(spoken: list[Sentence]) -> str:
+    """Return the first heading that is neither the request to carry out the plan nor the name of a usual section."""
+    headings = (s.text for s in spoken if s.kind == "heading")
+    return next((text for text in headings if not _PLAN.search(text) and not _GROUND.fullmatch(text)), "")
 
 
 def _plan_ground(spoken: list[Sentence]) -> tuple[Sentence, ...]:

@@ -1,11 +1,11 @@
-"""Where an exchange stands in its session: a first answer or one more attempt, proven or only proposed."""
+"""How far an exchange got, and how general it is: proven or only proposed, about this code base or about any."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from knowledge_system.extraction.signals import corrects, last_statements
+from knowledge_system.extraction.signals import last_statements
 
 if TYPE_CHECKING:
     from knowledge_system.extraction.signals import Signals
@@ -31,16 +31,15 @@ _HERE = re.compile(
 def course(signals: Signals) -> dict[str, float]:
     """Return the course by name, each in [0, 1].
 
-    `ask_again`: the prompt finds fault with what came before; `unproven`: code is proposed, but no tool ran and the
-    user did not accept it; `survey`: the prompt asks what this code base holds; `general_question`: it asks about no
-    code base in particular; `final_hedge`: how much of the end is guessing.
+    `unproven`: code is proposed, but no tool ran and the user did not accept it; `survey`: the prompt asks what this
+    code base holds; `general_question`: it asks about no code base in particular; `final_hedge`: how much of the end
+    is guessing.
     """
     exchange, work = signals.exchange, signals.work
     asked = exchange.user[:ASKED_CHARACTERS]
     proposed = bool(signals.prose.code) or "<<<<<<< SEARCH" in exchange.assistant
     final = list(last_statements(signals))
     return {
-        "ask_again": float(corrects(asked)),
         "unproven": float(proposed and not work.calls and not signals.reception.accepted),
         "survey": float(_SURVEY.search(asked) is not None),
         "general_question": float(signals.ask.question and _HERE.search(asked) is None),

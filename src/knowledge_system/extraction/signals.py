@@ -193,7 +193,7 @@ def _reception(ask: Ask, exchange: Exchange, following: Sequence[Exchange]) -> R
     if not prompts:
         return Reception()
     nearest = prompts[0]
-    corrected = corrects(nearest)
+    corrected = _CORRECTED.search(nearest[:400]) is not None
     return Reception(
         followed=True,
         accepted=_ACCEPTED.match(nearest) is not None and not corrected,
@@ -202,11 +202,6 @@ def _reception(ask: Ask, exchange: Exchange, following: Sequence[Exchange]) -> R
         repeated=_same_complaint(ask, exchange.user, nearest),
         trouble=_TROUBLED.search(nearest) is not None,
     )
-
-
-def corrects(prompt: str) -> bool:
-    """Tell whether `prompt` finds fault with the answer before it."""
-    return _CORRECTED.search(prompt[:400]) is not None
 
 
 def _same_complaint(ask: Ask, prompt: str, later: str) -> bool:

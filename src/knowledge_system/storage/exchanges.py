@@ -10,6 +10,7 @@ from knowledge_system.domain.clock import from_stored, to_stored
 from knowledge_system.storage import hot_queries
 from knowledge_system.storage.erasing import erase_exchanges
 from knowledge_system.storage.port import SqlPort, uninterrupted
+from knowledge_system.storage.portions import portion
 from knowledge_system.storage.rows import exchange_of, session_of
 from knowledge_system.storage.schema import exchanges
 from knowledge_system.storage.statements import chunks, read_cursor, write_cursor
@@ -78,10 +79,11 @@ class SqlExchanges(SqlPort):
 
     @uninterrupted
     async def unlearned(self, limit: int) -> list[Exchange]:
-        """Return exchanges that have not been judged since they were stored or grew, oldest first."""
-        async with self._connections.read() as connection:
-            rows = (await connection.execute(hot_queries.unlearned(limit))).mappings()
-            return [exchange_of(row) for row in rows]
+        """Return exchanges that have not been judged since they were stored or grew, oldest first.
+
+        Large ones come in smaller numbers than `limit`, but never none while there are any.
+        """
+        return await self._connections.look(lambda connection: portion(connection, hot_queries.unlearned(limit)))
 
     @uninterrupted
     async def reconsider(self, ids: Sequence[str]) -> None:

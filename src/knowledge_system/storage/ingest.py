@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, select, update
 
+from knowledge_system.domain.sensitivity import Sensitivity, highest
 from knowledge_system.domain.truth import SavedExchanges
 from knowledge_system.storage.outbox import announce
 from knowledge_system.storage.port import SqlPort, uninterrupted
@@ -61,7 +63,11 @@ def save_exchanges(
     known = _known(connection, living)
     moments = order_moments(list(living.values()), _starts(connection, living.values()), now)
     new = [exchange_row(one, moments[key], now) for key, one in living.items() if key not in known]
-    grown = [one for key, one in living.items() if grow and key in known and _has_grown(one, known[key])]
+    grown = [
+        _at_least(one, known[key])
+        for key, one in living.items()
+        if grow and key in known and _has_grown(one, known[key])
+    ]
     if new:
         connection.execute(insert(exchanges), new)
     if grown:
@@ -74,7 +80,8 @@ def save_exchanges(
 
 def _known(connection: Connection, ids: Iterable[str]) -> dict[str, RowMapping]:
     columns = exchanges.c
-    wanted = (columns.id, columns.content_hash, columns.text_length, columns.timestamp, columns.ordered_at)
+    place = (columns.timestamp, columns.ordered_at)
+    wanted = (columns.id, columns.content_hash, columns.text_length, columns.sensitivity, *place)
     known: dict[str, RowMapping] = {}
     for part in chunks(ids):
         rows = connection.execute(select(*wanted).where(columns.id.in_(part))).mappings()
@@ -92,6 +99,12 @@ def _starts(connection: Connection, stored: Iterable[Exchange]) -> dict[str, dat
 
 def _has_grown(exchange: Exchange, known: RowMapping) -> bool:
     return bool(exchange.content_hash != known["content_hash"] and text_length(exchange) > known["text_length"])
+
+
+def _at_least(exchange: Exchange, known: RowMapping) -> Exchange:
+    """Return a grown exchange at no lower level than it had: its meaning may have raised it."""
+    level = highest([exchange.sensitivity, Sensitivity(known["sensitivity"])])
+    return replace(exchange, sensitivity=level)
 
 
 def _moment(exchange: Exchange, known: RowMapping) -> datetime:

@@ -141,10 +141,18 @@ def _begun(connection: sqlite3.Connection) -> bool:
     try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-            raise
-        return False
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return False
+        _give_up(connection)
+        raise
     return True
+
+
+def _give_up(connection: sqlite3.Connection) -> None:
+    """Leave a transaction that failed, however far it got: one left open would refuse every other."""
+    while connection.in_transaction:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
 
 
 class SqliteScripts:
@@ -224,8 +232,7 @@ class SqliteScripts:
             results = [[connection.execute(*text).fetchall() for text in written] for written, _ in texts]
             connection.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
+            _give_up(connection)
             raise
         for rows, (_, after) in zip(results, texts, strict=True):
             rows += [connection.execute(*text).fetchall() for text in after]

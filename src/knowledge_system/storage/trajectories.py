@@ -20,7 +20,7 @@ from knowledge_system.storage.hot_queries import EXCHANGE_KEY
 from knowledge_system.storage.outbox import announce_marks
 from knowledge_system.storage.path_schema import trajectory
 from knowledge_system.storage.port import SqlPort, uninterrupted
-from knowledge_system.storage.rows import exchange_of
+from knowledge_system.storage.portions import portion
 from knowledge_system.storage.schema import exchanges
 from knowledge_system.storage.statements import chunks, insert_or_replace
 
@@ -42,10 +42,8 @@ class SqlTrajectories(SqlPort):
 
     @uninterrupted
     async def untracked(self, limit: int) -> list[Exchange]:
-        """Return exchanges that have no point for their present content, oldest first."""
-        statement = path_queries.untracked(limit)
-        rows = await self._connections.look(lambda connection: connection.execute(statement).mappings().all())
-        return [exchange_of(row) for row in rows]
+        """Return exchanges that have no point for their present content, oldest first; fewer when they are large."""
+        return await self._connections.look(lambda connection: portion(connection, path_queries.untracked(limit)))
 
     @uninterrupted
     async def save(self, points: Sequence[TrajectoryPoint], versions: Mapping[str, str]) -> None:

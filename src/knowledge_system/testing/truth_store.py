@@ -135,7 +135,8 @@ class Store:
             elif grow and one.content_hash != known.exchange.content_hash and _length(one) > _length(known.exchange):
                 updated.append(key)
                 moment = one.timestamp if known.exchange.timestamp is None and one.timestamp else known.ordered_at
-                self.exchanges[key] = StoredExchange(one, moment)
+                level = highest([one.sensitivity, known.exchange.sensitivity])
+                self.exchanges[key] = StoredExchange(replace(one, sensitivity=level), moment)
         self.announce([*new, *updated])
         rest = tuple(key for key in chosen if key not in {*new, *updated})
         return SavedExchanges(tuple(new), rest, tuple(updated))

@@ -20,6 +20,8 @@ TURN_WORDS: Final = 6
 """A prompt of fewer words is part of what goes on already."""
 NEAR: Final = 0.12
 """Share of the prompt's content words that goal and concepts have too, from which it is about the same thing."""
+ACCOMPANYING: Final = frozenset({Intent.TESTING, Intent.DOCUMENTATION})
+"""What usually belongs to the work that goes on: it turns a session only when the user says so."""
 WORKING: Final = frozenset(Intent) - {Intent.LEARNING, Intent.EXPLORATION}
 
 _PLAN = re.compile(
@@ -92,9 +94,12 @@ def turns(spoken: Spoken, intent: Intent | None, goal: str, goal_intent: Intent 
         return False
     if goal_intent not in WORKING:
         return True
+    announced = _TURN.search(spoken.text[:300]) is not None
+    if intent in ACCOMPANYING and not announced:
+        return False
     said = content_words(spoken.words[:200])
     share = len(said & about) / len(said) if said else 1.0
-    return share < (2 * NEAR if _TURN.search(spoken.text[:300]) else NEAR)
+    return share < (2 * NEAR if announced else NEAR)
 
 
 def _cut(text: str) -> str:

@@ -12,7 +12,7 @@ CHECKED_DOUBT: Final = 0.8
 """Share of the doubt that is left when changes were made and checked, or the user accepted them.
 
 From 115 labelled exchanges that taught something (`docs/decisions/0009-trajectory.md`): of those on track 93 % were
-worth keeping, of the five that were blocked one, of the others 69 %.
+worth keeping, of the four that were blocked one, of the others 68 %.
 """
 
 

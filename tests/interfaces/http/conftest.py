@@ -79,6 +79,13 @@ async def serving(home: Path, provider: ScriptedProvider, token: str | None = No
                 await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.fixture(autouse=True)
+def _a_model_judges_what_leaves(tmp_path: Path, judging: Path) -> None:
+    """Give the test's home the assembled model: what cannot be judged would not leave."""
+    (tmp_path / "home").mkdir(mode=0o700)
+    (tmp_path / "home" / "models").symlink_to(judging, target_is_directory=True)
+
+
 @pytest.fixture
 async def provider(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ScriptedProvider]:
     for variable in ("GROQ_API_KEY", "OPENAI_API_KEY"):

@@ -53,3 +53,12 @@ async def test_what_becomes_secret_loses_its_vectors_and_the_index_hears_of_it(t
     assert await waiting(truth) == {"xa"}
     assert set(await truth.vectors.get(SPACE, ["own", "shared"])) == {"shared"}
     assert await truth.vectors.references(["xa", "xb"]) == {"xb": ["shared"]}
+
+
+async def test_an_exchange_that_grows_keeps_the_level_that_its_meaning_gave_it(truth: Truth) -> None:
+    await save(truth, exchange("a"))
+    await truth.items.learn(Learned(judged={}, levels={"xa": CONFIDENTIAL}))
+    await save(truth, exchange("a", assistant="a longer answer, nothing found in it"))
+    assert await levels(truth, "xa") == [CONFIDENTIAL]
+    await save(truth, exchange("a", assistant="a longer answer, and a private key in it now", sensitivity=SECRET))
+    assert await levels(truth, "xa") == [SECRET]

@@ -1,0 +1,52 @@
+"""Memory that was freed goes back to the system while an ingest runs.
+
+Texts of megabytes come and go; the C library keeps the pages they leave behind, because small blocks that live on lie
+between them. Measured with a file of 400 MB in exchanges of 1 MB: 742 MB held, 289 MB in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+TRIM_EVERY: Final = 2.0
+"""Seconds between two returns; one takes some milliseconds, during which threads that need memory may wait."""
+
+
+@asynccontextmanager
+async def trimmed_heap(every: float = TRIM_EVERY) -> AsyncIterator[None]:
+    """Return freed memory `every` so many seconds until the block ends, and once more then, where the system can."""
+    trim = _trimmer()
+    if trim is None:
+        yield
+        return
+    work = asyncio.create_task(_regularly(trim, every))
+    try:
+        yield
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        await asyncio.to_thread(trim)
+
+
+async def _regularly(trim: Callable[[], object], every: float) -> None:
+    while True:
+        await asyncio.sleep(every)
+        await asyncio.to_thread(trim)
+
+
+def _trimmer() -> Callable[[], object] | None:
+    """Return a call that gives freed pages back; None where the C library has none (it is one of glibc)."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return None
+    trim.argtypes = [ctypes.c_size_t]
+    return lambda: trim(0)
