@@ -21,11 +21,12 @@ from sklearn.linear_model import LogisticRegression
 from knowledge_system.domain.knowledge import KnowledgeType
 from knowledge_system.extraction.classify import observations
 from knowledge_system.extraction.features import ruled_out
-from knowledge_system.extraction.judge import LinearModel, Parameters, shipped_parameters
+from knowledge_system.extraction.judge import LinearModel, Parameters
 from knowledge_system.extraction.request_kinds import REQUEST_KINDS
 from knowledge_system.extraction.signals import read_signals
 from knowledge_system.extraction.traces import TRACES
 from training import episodes
+from training.shipping import same_as_shipped, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -249,11 +250,6 @@ def by_repository(one: Observed) -> str:
     return one.example.repository
 
 
-def by_file(one: Observed) -> str:
-    """Group by file."""
-    return one.example.file
-
-
 def rounded(model: LinearModel) -> LinearModel:
     """Return the model as it is stored."""
     parts = (np.round(part, DIGITS) for part in (model.mean, model.scale, model.weights, model.bias))
@@ -353,48 +349,11 @@ def figures(
     return {name: round(value, 3) for name, value in found.items()}
 
 
-def stored(model: LinearModel) -> dict[str, Any]:
-    """Return a linear model as JSON."""
-    arrays = {key: getattr(model, key).tolist() for key in ("mean", "scale", "weights", "bias")}
-    return {"names": list(model.names), **arrays}
-
-
-def as_stored(parameters: Parameters) -> dict[str, Any]:
-    """Return the models, threshold and calibration as JSON."""
-    return {
-        "version": parameters.version,
-        "threshold": parameters.threshold,
-        "calibration": list(parameters.calibration),
-        "classes": list(parameters.classes),
-        "worth": stored(parameters.worth),
-        "kinds": stored(parameters.kinds),
-    }
-
-
-def same_as_shipped(parameters: Parameters) -> bool:
-    """Tell whether the package ships these parameters."""
-    shipped = shipped_parameters()
-    close = np.allclose(parameters.directions, shipped.directions, atol=2e-3)
-    return as_stored(parameters) == as_stored(shipped) and close
-
-
-def write(parameters: Parameters, folder: Path) -> None:
-    """Write the two parameter files."""
-    folder.mkdir(exist_ok=True)
-    (folder / "judge.json").write_text(json.dumps(as_stored(parameters), indent=1) + "\n", encoding="utf-8")
-    np.savez(
-        folder / "vectors.npz", names=np.array(parameters.anchors), directions=parameters.directions.astype(np.float16)
-    )
-
-
 def report(training: Training, parameters: Parameters) -> dict[str, Any]:
-    """Return the cross-validated figures of each label file, grouped by repository and by file."""
-    everything = training.everything
-    grouped: dict[str, Callable[[Observed], str]] = {"by repository": by_repository, "by file": by_file}
+    """Return the figures of each label file, cross-validated by repository."""
     return {
-        f"{name}, {title}": figures(part, *unseen(part, everything, group), parameters)
+        name: figures(part, *unseen(part, training.everything, by_repository), parameters)
         for name, part in training.real.items()
-        for title, group in grouped.items()
     }
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 from tests.storage.samples import HandClock
 
+from knowledge_system.domain.errors import IntegrityFailure
+from knowledge_system.storage.connections import file_url
 from knowledge_system.storage.database import Database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,3 +65,21 @@ async def test_kill_9_at_any_moment(sqlite_url: str) -> None:
     assert half_learned == 0
     assert entered <= saved | buried | {f"k{name[1:]}" for name in saved | buried}
     await database.close()
+
+
+async def test_a_kill_while_the_database_is_created_is_undone(tmp_path: Path) -> None:
+    living, killed = tmp_path / "living.db", tmp_path / "killed.db"
+    creating = sqlite3.connect(living, isolation_level=None)
+    creating.execute("PRAGMA cache_size = 1")  # changed pages go to the file, and their old content to the journal
+    creating.execute("CREATE TABLE first (value)")
+    creating.execute("BEGIN IMMEDIATE")
+    creating.execute("DROP TABLE first")
+    for number in range(200):
+        creating.execute(f"CREATE TABLE t{number} (value)")
+    for suffix in ("", "-journal"):
+        shutil.copy(f"{living}{suffix}", f"{killed}{suffix}")
+    creating.close()
+    with pytest.raises(IntegrityFailure, match="another program"):  # as it was before: with its one table
+        await Database.open(file_url(killed), HandClock())
+    with contextlib.closing(sqlite3.connect(killed)) as undone:
+        assert undone.execute("SELECT name FROM sqlite_master").fetchall() == [("first",)]

@@ -167,7 +167,12 @@ class Spending(RuleBasedStateMachine):
             connection = connections._turns._runner._connection
             if connection is not None:
                 self.hang_up(connection.info.backend_pid)
-            yield
+            try:
+                yield
+            finally:
+                with contextlib.suppress(*BROKEN):  # whoever is next finds a new connection
+                    nothing = Reservation("none", 0, "", self.clock.now())
+                    self.do(self.ledger(who).settle(nothing, Settlement(0, None, "")))
             return
         left = [steps]
 
@@ -308,7 +313,7 @@ class Spending(RuleBasedStateMachine):
             self.reserved(hold, reservation)
 
     async def adopt(self, hold: Hold) -> None:
-        """Take note of a hold whose owner was never told of it; it has an entry unless a server broke off in between."""
+        """Take note of a hold whose owner was not told of it; it has an entry unless a server broke off in between."""
         async with self.databases[0].connections.read() as connection:
             held = set((await connection.scalars(text("SELECT id FROM budget_reservations"))).all())
             entries = set((await connection.scalars(text("SELECT id FROM audit_log WHERE kind = 'model-call'"))).all())

@@ -94,7 +94,9 @@ def _sqlite_revision(url: URL, place: str) -> str | None:
         raise DependencyUnavailable(f"{place} is a directory.", hint="name a file in that directory in database.url")
     if not path.exists() or path.stat().st_size == 0:
         return None
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_MS / 1000)
+    killed = path.with_name(f"{path.name}-journal").exists()  # while it was being created: only a writer can undo that
+    mode = "rw" if killed else "ro"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_MS / 1000)
     try:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:
