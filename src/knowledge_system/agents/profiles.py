@@ -106,8 +106,7 @@ def _codex(place: Place) -> list[Edit]:
     entries = (
         Entry(("mcp_servers", SERVER, "command"), server["command"]),
         Entry(("mcp_servers", SERVER, "args"), server["args"]),
-        Entry(("features", "codex_hooks"), value=True),
-    )
+    )  # hooks need no switch: they are on unless `features.hooks` turns them off
     hooks = JsonEdit(folder / "hooks.json", _nested(place, "codex", events), _marked("codex"))
     return [hooks, TomlEdit(folder / "config.toml", entries)]
 

@@ -112,7 +112,7 @@ def test_a_toml_file_keeps_its_comments_and_order(cli: Cli, user: Path) -> None:
     cli.json("connect", "codex")
     text = path.read_text()
     parsed = tomllib.loads(text)
-    assert parsed["features"] == {"other": True, "codex_hooks": True}
+    assert parsed["features"] == {"other": True}
     assert set(parsed["mcp_servers"]) == {"docs", "knowledge"}
     assert "# mine" in text
     assert "# favourite" in text
