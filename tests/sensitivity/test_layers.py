@@ -69,7 +69,9 @@ CLEARS, OBJECTS = {"sensitive": False}, {"sensitive": True}
 
 
 def layers(model: Any = None, judge: Any = None, topics: TopicRules = BUILT_IN) -> Layers:
-    return Layers(PatternLayer(topics), MeaningLayer(model or Plane(), MEANINGS), judge)
+    made = Layers(PatternLayer(topics), MeaningLayer(model or Plane(), MEANINGS))
+    made.judge = judge
+    return made
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,8 @@ async def test_too_many_doubts_are_not_discussed() -> None:
 async def test_what_may_be_secret_is_shown_to_no_model() -> None:
     asked = Asked(CLEARS)
     secret = Meanings((Meaning("falcon", SECRET, (FALCON,)),), MEANINGS.ordinary)
-    both = Layers(PatternLayer(BUILT_IN), MeaningLayer(Plane(), secret), LocalJudge(asked))
+    both = Layers(PatternLayer(BUILT_IN), MeaningLayer(Plane(), secret))
+    both.judge = LocalJudge(asked)
     assert (await both.examine([HALF_FALCON], "x")).level is SECRET
     assert not asked.calls
 

@@ -21,7 +21,7 @@ import asyncio
 import hashlib
 import os
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from knowledge_system.domain.sensitivity import Layer, Sensitivity, Verdict
 from knowledge_system.sensitivity.gatekeeper import found_level
@@ -65,13 +65,26 @@ class PatternLayer:
         return max(verdicts, key=lambda verdict: verdict.level.rank, default=Verdict(NOTHING, Layer.PATTERN))
 
 
+class Verdicts(Protocol):
+    """Verdicts of layer 3 that other processes of this installation reached; what cannot be trusted is not returned."""
+
+    async def recall(self, digest: bytes) -> Verdict | None:
+        """Return the verdict on the content of `digest`, None when there is none."""
+        ...
+
+    async def keep(self, digest: bytes, verdict: Verdict) -> None:
+        """Let the others know."""
+        ...
+
+
 class Layers:
     """The `Classifier` of the running system. `judge` is set once the engine that it asks exists."""
 
-    def __init__(self, patterns: PatternLayer, meaning: MeaningLayer, judge: LocalJudge | None = None) -> None:
+    def __init__(self, patterns: PatternLayer, meaning: MeaningLayer, shared: Verdicts | None = None) -> None:
         self._patterns = patterns
         self.meaning = meaning
-        self.judge = judge
+        self.judge: LocalJudge | None = None
+        self._shared = shared
         self._matched: OrderedDict[bytes, Verdict] = OrderedDict()
         self._examined: OrderedDict[bytes, Verdict] = OrderedDict()
 
@@ -94,9 +107,16 @@ class Layers:
         key = _digest(texts)
         verdict = self._examined.get(key)
         if verdict is None:
-            verdict = await self._meant(texts)
-            if verdict.layer != Layer.SIMILARITY_DOUBT:  # a local model may be there the next time
-                _remember(self._examined, key, verdict)
+            verdict = await self._reached(key, texts)
+        return verdict
+
+    async def _reached(self, key: bytes, texts: Sequence[str]) -> Verdict:
+        shared = None if self._shared is None else await self._shared.recall(key)
+        verdict = shared or await self._meant(texts)
+        if verdict.layer != Layer.SIMILARITY_DOUBT:  # a local model may be there the next time
+            _remember(self._examined, key, verdict)
+        if shared is None and self._shared is not None and verdict.layer == Layer.SIMILARITY:
+            await self._shared.keep(key, verdict)
         return verdict
 
     async def _meant(self, texts: Sequence[str]) -> Verdict:

@@ -93,6 +93,13 @@ class MeaningLayer:
         self._vectors: Matrix | None = None
         self._known: OrderedDict[bytes, Near | None] = OrderedDict()
 
+    @property
+    def version(self) -> str:
+        """32 hexadecimal digits that change with whatever a verdict depends on: topics, model, thresholds."""
+        rule = f"{SENSITIVE} {DOUBTFUL} {FLOOR} {NEIGHBOURS}"
+        texts = [f"{topic.name} {topic.level}" for topic in self._meanings.topics]
+        return hashlib.sha256("\0".join([rule, self._key(), *texts]).encode()).hexdigest()[:32]
+
     async def nearness(self, sentences: Iterable[str]) -> Nearness:
         """Return what of `sentences` is near a topic. Raises ModelUnavailable; cancelled, it keeps what it knows."""
         wanted = {_digest(sentence): sentence for sentence in sentences}
@@ -131,9 +138,7 @@ class MeaningLayer:
     async def _matrix(self) -> Matrix:
         """Return the vectors of all topics, then those of the ordinary sentences, computed once for a model."""
         if self._vectors is None:
-            texts = [*(text for topic in self._meanings.topics for text in topic.texts), *self._meanings.ordinary]
-            space = self._model.space
-            key = hashlib.sha256("\0".join([space.key, *texts]).encode()).hexdigest()[:32]
+            texts, space, key = self._texts(), self._model.space, self._key()
             kept = self._prototypes.load(key, len(texts) * space.dimension) if self._prototypes else None
             if kept is None:
                 kept = b"".join(vector.tobytes() for vector in await self._model.embed(texts))
@@ -141,6 +146,12 @@ class MeaningLayer:
                     self._prototypes.keep(key, kept)
             self._vectors = np.frombuffer(kept, np.float32).reshape(len(texts), space.dimension)
         return self._vectors
+
+    def _texts(self) -> list[str]:
+        return [*(text for topic in self._meanings.topics for text in topic.texts), *self._meanings.ordinary]
+
+    def _key(self) -> str:
+        return hashlib.sha256("\0".join([self._model.space.key, *self._texts()]).encode()).hexdigest()[:32]
 
     def _remember(self, fresh: dict[bytes, Near | None]) -> None:
         self._known.update(fresh)
