@@ -117,12 +117,17 @@ async def test_a_directory_that_cannot_be_written_costs_time_only(tmp_path: Path
     [
         ("First do this. Then do that. And then go home!", ["First do this. Then do that.", "And then go home!"]),
         ("Huber 71k\nNovak 64k\nSvensson 88k", ["Huber 71k Novak 64k Svensson 88k"]),
+        (
+            "Fire Anna Huber.\n\nThe build is green again today.",
+            ["Fire Anna Huber.", "The build is green again today."],
+        ),
+        ("Fire Anna Huber.\\n\\nThen the build ran.", ["Fire Anna Huber.", "Then the build ran."]),
         ("| name | salary |\n| Anna Huber | 92,000 |", ["| name | salary |", "| Anna Huber | 92,000 |"]),
         ("const x = (a, b) => { return a[0] + b[1]; };", []),
         ("0x7f 0x80 0x81 0x82 0x83", []),
         ("", []),
     ],
-    ids=["short-ones-together", "a-list", "a-table", "code", "numbers", "nothing"],
+    ids=["short-ones-together", "a-list", "paragraphs", "escaped-paragraphs", "a-table", "code", "numbers", "nothing"],
 )
 def test_what_is_a_sentence(text: str, expected: list[str]) -> None:
     assert list(sentences(text)) == expected

@@ -33,7 +33,7 @@ async def test_pruning_spares_what_is_kept_again_and_again(database: Database, c
     await questions.keep(SPACE, {"daily": vector(), "once": vector(0.0, 1.0, 0.0, 0.0)})
     clock.advance(days=40)
     await questions.keep(SPACE, {"daily": vector()})
-    assert await truth.vectors.prune(SPACE, clock.now() - timedelta(days=30)) == 1
+    assert await truth.vectors.prune([SPACE], clock.now() - timedelta(days=30)) == 1
     assert list(await questions.kept(SPACE, 10)) == ["daily"]
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 LONGEST_NAP = timedelta(seconds=60)
 """The clock is looked at again after this: it may have been set, or the machine may have slept."""
 
+UNUSED_VECTORS_KEPT = timedelta(days=30)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -112,7 +114,19 @@ async def standard_jobs(parts: Parts) -> list[Job]:
         Job("sweep-reservations", timedelta(seconds=30), ledger.sweep),
         Job("share-cache-counts", timedelta(seconds=30), caches.flush),
         Job("read-kept-questions", timedelta(minutes=10), asker.refresh),
+        Job("prune-vectors", timedelta(days=1), lambda: prune_vectors(parts), timedelta(minutes=30)),
     ]
+
+
+async def prune_vectors(parts: Parts) -> int:
+    """Delete vectors that nothing has used for a month: of forgotten texts, old questions, spaces no longer in use.
+
+    The larger space stays as long as it is configured: its vectors were paid for.
+    """
+    from knowledge_system.application.larger import larger_space
+
+    spaces = [parts.model().space, larger_space(parts.settings.tree)]
+    return await (await parts.truth()).vectors.prune(spaces, parts.clock.now() - UNUSED_VECTORS_KEPT)
 
 
 def warming_job(parts: Parts) -> Job:

@@ -211,8 +211,11 @@ class Vectors(Protocol):
         """Tell whether any vector of `space` is stored."""
         ...
 
-    async def prune(self, space: EmbeddingSpace, keep_from: datetime) -> int:
-        """Delete vectors of other spaces, and of texts that nothing refers to, last used before `keep_from`."""
+    async def prune(self, spaces: Sequence[EmbeddingSpace], keep_from: datetime) -> int:
+        """Delete vectors of other spaces than `spaces`, and of texts that nothing refers to; return how many.
+
+        What was used at `keep_from` or later stays.
+        """
         ...
 
 

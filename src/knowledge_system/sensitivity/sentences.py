@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FEWEST_WORDS = 5
-"""A shorter sentence is read together with the next one."""
+"""A shorter sentence is read together with the next one of its paragraph."""
 MOST_WORDS = 40
 """A longer one is cut: lists and logs have no full stops."""
 MOST_LETTERS = 400
 
+_PARAGRAPH = re.compile(r"\n[ \t\r]*\n|(?:\\r)?\\n(?:\\r)?\\n")
 _BREAK = re.compile(r"(?<=[.!?;:])\s+|\n+|(?:\\[nr])+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _MARK = re.compile(r"[{}()\[\]<>=\\/$@&^+]")
@@ -28,15 +29,16 @@ _MARK_SHARE = 0.12
 
 def sentences(text: str) -> Iterator[str]:
     """Yield the sentences of `text` that say something in words, in order. Linear in the length of the text."""
-    words: list[str] = []
-    for part in _BREAK.split(text):
-        found = part.split()
-        for start in range(0, len(found), MOST_WORDS):
-            words += found[start : start + MOST_WORDS]
-            if len(words) >= FEWEST_WORDS:
-                yield from _readable(words)
-                words = []
-    yield from _readable(words)
+    for paragraph in _PARAGRAPH.split(text):
+        words: list[str] = []
+        for part in _BREAK.split(paragraph):
+            found = part.split()
+            for start in range(0, len(found), MOST_WORDS):
+                words += found[start : start + MOST_WORDS]
+                if len(words) >= FEWEST_WORDS:
+                    yield from _readable(words)
+                    words = []
+        yield from _readable(words)
 
 
 def _readable(words: list[str]) -> Iterator[str]:

@@ -147,11 +147,11 @@ class SqlVectors(SqlPort):
             return await connection.scalar(hot_queries.first_of(space.key)) is not None
 
     @uninterrupted
-    async def prune(self, space: EmbeddingSpace, keep_from: datetime) -> int:
-        """Delete vectors last used before `keep_from` that are of other spaces or that no owner refers to."""
+    async def prune(self, spaces: Sequence[EmbeddingSpace], keep_from: datetime) -> int:
+        """Delete vectors last used before `keep_from` that are of no space of `spaces` or that no owner refers to."""
         columns = knowledge_vectors.c
         referred = exists(select(passages.c.content_hash).where(passages.c.content_hash == columns.content_hash))
-        unwanted = or_(columns.space != space.key, ~referred)
+        unwanted = or_(columns.space.not_in([space.key for space in spaces]), ~referred)
         async with self._connections.write() as connection:
             statement = delete(knowledge_vectors).where(columns.last_used_at < keep_from, unwanted)
             return (await connection.execute(statement)).rowcount

@@ -308,13 +308,14 @@ class _Vectors:
     async def holds(self, space: EmbeddingSpace) -> bool:
         return any(place == space.key for _, place in self._store.vectors)
 
-    async def prune(self, space: EmbeddingSpace, keep_from: datetime) -> int:
+    async def prune(self, spaces: Sequence[EmbeddingSpace], keep_from: datetime) -> int:
         referred = {one for hashes in self._store.passages.values() for one in hashes}
+        keys = {space.key for space in spaces}
         before = len(self._store.vectors)
         self._store.vectors = {
             (key, place): (vector, used)
             for (key, place), (vector, used) in self._store.vectors.items()
-            if used >= to_utc(keep_from) or (place == space.key and key in referred)
+            if used >= to_utc(keep_from) or (place in keys and key in referred)
         }
         return before - len(self._store.vectors)
 

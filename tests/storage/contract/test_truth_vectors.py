@@ -77,16 +77,27 @@ async def test_pruning_takes_what_is_old_and_unreferenced_or_foreign(truth: Trut
     await truth.vectors.refer({"xa": ["used"]})
     clock.advance(days=30)
     await truth.vectors.put(SPACE, {"recent": vector()})
-    assert await truth.vectors.prune(SPACE, clock.now()) == 2
+    assert await truth.vectors.prune([SPACE], clock.now()) == 2
     assert set(await truth.vectors.get(SPACE, ["used", "unused", "recent"])) == {"used", "recent"}
     assert await truth.vectors.get(OTHER_SPACE, ["used"]) == {}
+
+
+async def test_pruning_spares_every_space_it_is_told_to_keep(truth: Truth, clock: HandClock) -> None:
+    await save(truth, exchange("a"))
+    for space in (SPACE, OTHER_SPACE):
+        await truth.vectors.put(space, {"used": vector(), "unused": vector()})
+    await truth.vectors.refer({"xa": ["used"]})
+    clock.advance(days=30)
+    assert await truth.vectors.prune([SPACE, OTHER_SPACE], clock.now()) == 2
+    for space in (SPACE, OTHER_SPACE):
+        assert list(await truth.vectors.get(space, ["used", "unused"])) == ["used"]
 
 
 async def test_reading_a_vector_counts_as_use(truth: Truth, clock: HandClock) -> None:
     await truth.vectors.put(SPACE, {"read": vector(), "unread": vector()})
     clock.advance(days=30)
     await truth.vectors.get(SPACE, ["read"])
-    assert await truth.vectors.prune(SPACE, clock.now()) == 1
+    assert await truth.vectors.prune([SPACE], clock.now()) == 1
     assert list(await truth.vectors.get(SPACE, ["read", "unread"])) == ["read"]
 
 
