@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.interfaces.forked import fork_server
 
 KNOWLEDGE = Path(sys.executable).with_name("knowledge")
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -31,14 +32,13 @@ class Cli:
         return subprocess.Popen([KNOWLEDGE, *map(str, arguments)], env=self.variables(), text=True, **options)
 
     def run(self, *arguments: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        given = stdin or ""
+        if "PYTHONPATH" not in self.environ:
+            return fork_server().run([*map(str, arguments)], self.variables(), given)
+        command = [KNOWLEDGE, *map(str, arguments)]  # what may be imported is what the test is about
+        environment = self.variables()
         return subprocess.run(
-            [KNOWLEDGE, *map(str, arguments)],
-            env=self.variables(),
-            text=True,
-            capture_output=True,
-            input="" if stdin is None else stdin,
-            check=False,
-            timeout=240,
+            command, env=environment, text=True, capture_output=True, input=given, check=False, timeout=240
         )
 
     def json(self, *arguments: str | Path, stdin: str | None = None) -> Any:
