@@ -141,9 +141,10 @@ async def test_a_clear_empties_redis_for_this_installation_only(
         assert not (await ask(mine)).cached
         assert not (await ask(theirs)).cached, "installations share a server, not answers"
         document = await cache_clear(mine)
-        assert document["l2"] == {"state": "up", "entries": 1, "private": False, "ttl_ms": 86_400_000}
+        assert document["l2"] == {"state": "up", "entries": 2, "private": False, "ttl_ms": 86_400_000}
         assert (await cache_stats(mine, 1))["l2"]["entries"] == 0
-        assert (await cache_stats(theirs, 1))["l2"]["entries"] == 1
+        # An answer, and the verdict on its question.
+        assert (await cache_stats(theirs, 1))["l2"]["entries"] == 2
     async with neighbour.process() as later:
         assert (await ask(later)).cached
 
@@ -167,7 +168,7 @@ async def test_redis_gone_is_one_warning_and_its_return_another(place: Place, re
         assert place.told(CacheDegraded)[1:] == [CacheDegraded("l2", "")]
         assert (await cache_stats(parts, 1))["l2"] == {
             "state": "up",
-            "entries": 1,
+            "entries": 2,  # an answer, and the verdict on its question
             "private": False,
             "ttl_ms": 86_400_000,
         }

@@ -134,9 +134,9 @@ async def test_no_attack_gets_anything_in_by_way_of_an_obedient_model(school: Sc
     assert done["model"]["answered"] > 0
     assert len(taught) >= 1, "the honest exchange was taught"
     sent = "\n".join(asked(one) for one in school.server.requests)
-    for name in ("made-up proof", "orders for agents", "decoded secret", "pasted page"):
+    for name in ("made-up proof", "orders for agents", "decoded secret"):
         assert f"({name})" in sent, "what no pattern recognises reached the model, so that validation had to stop it"
-    assert done["model"]["exchanges"]["disbelieved"] >= 6
+    assert done["model"]["exchanges"]["disbelieved"] >= 5
 
 
 async def test_an_attacked_exchange_is_learned_as_if_there_were_no_model(school: School) -> None:
