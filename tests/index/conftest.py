@@ -11,6 +11,7 @@ import pytest
 from tests.index.samples import SPACE
 
 from knowledge_system.storage.edge import EdgeIndex
+from knowledge_system.storage.index_supervised import SupervisedIndex
 from knowledge_system.testing.index import MemoryIndex
 
 if TYPE_CHECKING:
@@ -27,9 +28,15 @@ def directory() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.fixture(params=["memory", "edge"])
-async def index(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[MemoryIndex | EdgeIndex]:
+@pytest.fixture(params=["memory", "edge", "supervised"])
+async def index(
+    request: pytest.FixtureRequest, directory: Path
+) -> AsyncIterator[MemoryIndex | EdgeIndex | SupervisedIndex]:
     """An empty index of every implementation."""
-    opened = MemoryIndex(SPACE) if request.param == "memory" else await EdgeIndex.open(directory, SPACE)
+    opened: MemoryIndex | EdgeIndex | SupervisedIndex = MemoryIndex(SPACE)
+    if request.param == "edge":
+        opened = await EdgeIndex.open(directory, SPACE)
+    elif request.param == "supervised":
+        opened = await SupervisedIndex.open(directory, SPACE)
     yield opened
     await opened.close()

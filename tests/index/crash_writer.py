@@ -1,6 +1,6 @@
 """A process that works on an index until it is killed, and says on standard output what it may be held to.
 
-`python crash_writer.py MODE DIRECTORY START`, MODE one of `apply`, `rebuild`, `hold`, `optimize`.
+`python crash_writer.py MODE DIRECTORY START`, MODE one of `apply`, `rebuild`, `hold`, `optimize`, `supervise`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.index.samples import SPACE, make_points, stream
 
 from knowledge_system.storage.edge import EdgeIndex
+from knowledge_system.storage.index_supervised import SupervisedIndex
 
 BATCH = 20
 
@@ -53,7 +54,16 @@ async def optimize(index: EdgeIndex, _start: int) -> None:
         await index.optimize()
 
 
+async def supervise(directory: Path) -> None:
+    index = await SupervisedIndex.open(directory, SPACE)
+    await index.apply(make_points(40))
+    say("process", index.process().pid)
+    await asyncio.Event().wait()
+
+
 async def main(mode: str, directory: str, start: int) -> None:
+    if mode == "supervise":
+        await supervise(Path(directory))
     index = await EdgeIndex.open(Path(directory), SPACE)
     await {"apply": apply, "rebuild": rebuild, "hold": hold, "optimize": optimize}[mode](index, start)
 

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from knowledge_system.storage.edge import EdgeIndex
+    from knowledge_system.storage.index_supervised import SupervisedIndex
     from knowledge_system.testing.index import MemoryIndex
 
-    Index = MemoryIndex | EdgeIndex
+    Index = MemoryIndex | EdgeIndex | SupervisedIndex
 
 
 def point(owner: str, number: int = 0, words: str = "", **payload: str | float) -> IndexPoint:

@@ -159,6 +159,22 @@ class OptimizeReport:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class IndexProcessStatus:
+    """How the process of an index is. `state`: up, restarting, rebuilding, or down until a rebuild is asked for.
+
+    `restarts` counts processes started in place of others; `reason` says why the last one ended, or what is wrong now.
+    `rss_bytes` is its resident memory, None where the system does not tell.
+    """
+
+    space: str
+    state: str
+    pid: int | None
+    restarts: int
+    rss_bytes: int | None
+    reason: str
+
+
 class VectorIndex(Protocol):
     """Dense and BM25 search over points of one embedding space."""
 
@@ -201,3 +217,7 @@ class IndexMaintenance(Protocol):
     async def rebuild(self, points: AsyncIterator[Sequence[IndexPoint]]) -> OptimizeReport:
         """Build a new index beside the old one from `points`, verify it, and swap it in."""
         ...
+
+
+class OwnedIndex(VectorIndex, IndexMaintenance, Protocol):
+    """An index as its owner has it: searched, written and maintained."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
+from knowledge_system.domain.errors import Busy
 from knowledge_system.domain.index import IndexStatus
 from knowledge_system.storage.edge_live import EdgeOptions, Live, Write
 from knowledge_system.storage.edge_maintenance import Maintenance
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
         OptimizeReport,
         VerifyReport,
     )
+
+_LOOK_EVERY: Final = 0.02
+"""Seconds between two attempts to get the lock."""
 
 
 class EdgeIndex:
@@ -50,9 +55,9 @@ class EdgeIndex:
         """
         options = options or EdgeOptions()
         generations = Generations(directory, space)
-        generations.acquire()
+        await _acquired(generations, options.lock_within)
         try:
-            pointer, shard = await open_current(generations, space.dimension, options.open_deadline)
+            pointer, shard = await open_current(generations, space.dimension, options)
         except BaseException:
             generations.release()
             raise
@@ -120,3 +125,16 @@ class EdgeIndex:
         What is applied meanwhile is kept and wins over the stream. The index is healthy afterwards.
         """
         return await self._maintenance.rebuild(points)
+
+
+async def _acquired(generations: Generations, within: float) -> None:
+    """Lock the directory, waiting for a process that is about to end. Raises Busy when it has not ended by then."""
+    loop = asyncio.get_running_loop()
+    latest = loop.time() + within
+    while True:
+        try:
+            return generations.acquire()
+        except Busy:
+            if loop.time() >= latest:
+                raise
+        await asyncio.sleep(_LOOK_EVERY)

@@ -36,6 +36,9 @@ class EdgeOptions:
     `flush_after`: at most this long after a write everything is flushed. `minimum_free`: bytes that stay free on the
     disk. `open_deadline` and `work_deadline`: after them a child that checks files at opening, or one that optimises or
     verifies, is killed. `recall_wanted`: the least recall@10 of any class of the canary with which a copy is served.
+    `lock_within`: how long opening waits for another process that still has the index. `distrust`: a reason not to
+    load what is there, but to begin with an empty index that asks for a rebuild. `inline`: run the engine on the
+    event loop, for a process that does nothing else; the engine holds the interpreter lock during a call anyway.
     """
 
     flush_after: float = 5.0
@@ -43,6 +46,9 @@ class EdgeOptions:
     open_deadline: float = 300.0
     work_deadline: float = 3600.0
     recall_wanted: float = 0.97
+    lock_within: float = 0.0
+    distrust: str = ""
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,10 @@ class Live:
 
     async def on_engine(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run a call of the engine on its thread."""
+        if self.options.inline:
+            result = work(*arguments)
+            await asyncio.sleep(0)  # searches get their turn
+            return result
         return await _to_the_end(asyncio.get_running_loop().run_in_executor(self._engine, work, *arguments))
 
     async def on_files(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
@@ -146,7 +156,10 @@ class Live:
         loop = asyncio.get_running_loop()
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             some = queries[start : start + QUERIES_AT_ONCE]
-            answers += await loop.run_in_executor(self._engine, self._query, some)
+            if self.options.inline:
+                answers += self._query(some)
+            else:
+                answers += await loop.run_in_executor(self._engine, self._query, some)
         return answers
 
     def _query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:

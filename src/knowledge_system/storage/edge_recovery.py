@@ -7,6 +7,7 @@ place, and the pointer keeps the reason until a rebuild from the truth has succe
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from knowledge_system.domain.errors import IntegrityFailure
 from knowledge_system.storage import index_manifest
@@ -15,18 +16,23 @@ from knowledge_system.storage.edge_process import run_child
 from knowledge_system.storage.index_files import sync_directory, usable
 from knowledge_system.storage.index_generations import Generations, Pointer
 
+if TYPE_CHECKING:
+    from knowledge_system.storage.edge_live import EdgeOptions
+
 _LOST = "the pointer to the valid generation was lost"
 
 
-async def open_current(generations: Generations, dimension: int, deadline: float) -> tuple[Pointer, Shard]:
+async def open_current(generations: Generations, dimension: int, options: EdgeOptions) -> tuple[Pointer, Shard]:
     """Return the valid generation, opened; an empty one when there is none or its files are not to be trusted."""
+    if options.distrust:
+        return await asyncio.to_thread(create_empty, generations, dimension, options.distrust)
     pointer = generations.pointer()
     if pointer is None:
         left = any(generations.root.glob("g*"))
         return await asyncio.to_thread(create_empty, generations, dimension, _LOST if left else "")
     with usable(generations.root):
         await asyncio.to_thread(generations.remove_others, pointer.generation)
-        problems = await _problems(generations, pointer, dimension, deadline)
+        problems = await _problems(generations, pointer, dimension, options.open_deadline)
     if not problems:
         try:
             return pointer, await asyncio.to_thread(load_generation, generations, pointer.generation, dimension)

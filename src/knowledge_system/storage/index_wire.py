@@ -1,0 +1,210 @@
+"""What a service and the process that holds its index say to each other: framed messages, vectors as raw floats.
+
+A frame is a header (bytes that follow, request, kind, bytes of the head), a head in JSON, and a tail of raw numbers:
+vectors as float32 and scores as float64, in the byte order of the machine, on which both ends run. Both are the same
+version of this program, and nobody else ever has an end of the pair of sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from array import array
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from knowledge_system.domain.errors import (
+    Busy,
+    DependencyUnavailable,
+    IntegrityFailure,
+    KnowledgeError,
+    UsageError,
+)
+from knowledge_system.domain.index import IndexFilter, IndexHit, IndexPoint, IndexQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_HEADER: Final = struct.Struct("=QIBQ")
+_VECTOR: Final = 4
+BUFFER: Final = 2**20
+"""Bytes that a socket should take at once: what a piece of long texts has."""
+_ERRORS: Final = {
+    kind.code: kind for kind in (KnowledgeError, UsageError, Busy, DependencyUnavailable, IntegrityFailure)
+}
+_EVERYTHING: Final = IndexFilter()
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Kind(IntEnum):
+    """What a message asks for, or that it answers one."""
+
+    OPEN = 1
+    APPLY = 2
+    QUERY = 3
+    OWNERS = 4
+    STATUS = 5
+    FLUSH = 6
+    CLOSE = 7
+    OPTIMIZE = 8
+    VERIFY = 9
+    REBUILD = 10
+    PIECE = 11
+    """More points for a rebuild that is under way; answered when they are taken."""
+    END = 12
+    """The points of a rebuild are complete; has the id of the rebuild, no answer of its own."""
+    CANCEL = 13
+    """Give up the request of this id; no answer of its own."""
+    PING = 14
+    ANSWER = 20
+    FAILED = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One frame, read."""
+
+    request: int
+    kind: Kind
+    head: Any = None
+    tail: bytes = b""
+
+
+def frame(message: Message) -> bytes:
+    """Return a message as it travels."""
+    head = _encode(message.head).encode("ascii")
+    header = _HEADER.pack(len(head) + len(message.tail), message.request, message.kind, len(head))
+    return b"".join((header, head, message.tail))
+
+
+class Frames(asyncio.Protocol):
+    """Reads frames and hands each message on; `lost` is called when the other end is gone."""
+
+    def __init__(self, receive: Callable[[Message], None], lost: Callable[[], None]) -> None:
+        self._receive = receive
+        self._lost = lost
+        self._buffer = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived."""
+        self._buffer += data
+        for message in self._complete():
+            self._receive(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Say that nothing more will come."""
+        del exc
+        self._lost()
+
+    def _complete(self) -> Iterator[Message]:
+        buffer = self._buffer
+        while len(buffer) >= _HEADER.size:
+            size, request, kind, head = _HEADER.unpack_from(buffer)
+            end = _HEADER.size + size
+            if len(buffer) < end:
+                return
+            middle = _HEADER.size + head
+            message = Message(request, Kind(kind), json.loads(buffer[_HEADER.size : middle]), bytes(buffer[middle:end]))
+            del buffer[:end]
+            yield message
+
+
+def queries_message(request: int, queries: Sequence[IndexQuery]) -> Message:
+    """Return a request to search."""
+    head = [(one.limit, one.words, -1 if one.vector is None else len(one.vector), _where(one.where)) for one in queries]
+    return Message(request, Kind.QUERY, head, b"".join(one.vector for one in queries if one.vector is not None))
+
+
+def queries_of(message: Message) -> list[IndexQuery]:
+    """Invert `queries_message`."""
+    vectors = _Vectors(message.tail)
+    return [
+        IndexQuery(limit, vectors.take(size), words, IndexFilter() if where is None else _filter(where))
+        for limit, words, size, where in message.head
+    ]
+
+
+def hits_message(request: int, answers: Sequence[Sequence[IndexHit]]) -> Message:
+    """Return the answer to a search."""
+    head, scores = [], array("d")
+    for hits in answers:
+        owners, ordinals, views, found = zip(*hits, strict=True) if hits else ((), (), (), ())
+        head.append((owners, ordinals, views))
+        scores.extend(found)
+    return Message(request, Kind.ANSWER, head, scores.tobytes())
+
+
+def hits_of(message: Message) -> list[list[IndexHit]]:
+    """Invert `hits_message`."""
+    scores = iter(memoryview(message.tail).cast("d"))
+    return [
+        list(map(IndexHit, owners, ordinals, views, scores)) if owners else []
+        for owners, ordinals, views in message.head
+    ]
+
+
+def points_message(request: int, kind: Kind, points: Sequence[IndexPoint], more: object) -> Message:
+    """Return a message with points; `more` are the owners to drop, or the rebuild that they are for."""
+    rows = [
+        (
+            one.owner_id,
+            one.ordinal,
+            one.view,
+            -1 if one.vector is None else len(one.vector),
+            one.words,
+            dict(one.payload),
+        )
+        for one in points
+    ]
+    return Message(request, kind, (more, rows), b"".join(one.vector for one in points if one.vector is not None))
+
+
+def points_of(message: Message) -> tuple[Any, list[IndexPoint]]:
+    """Invert `points_message`: what `more` was, and the points."""
+    more, rows = message.head
+    vectors = _Vectors(message.tail)
+    return more, [
+        IndexPoint(owner, ordinal, view, vectors.take(size), words, payload)
+        for owner, ordinal, view, size, words, payload in rows
+    ]
+
+
+def error_message(request: int, error: KnowledgeError) -> Message:
+    """Return a failure."""
+    return Message(request, Kind.FAILED, (error.code, error.message, error.hint))
+
+
+def error_of(message: Message) -> KnowledgeError:
+    """Invert `error_message`; the error has the same class."""
+    code, text, hint = message.head
+    return _ERRORS.get(code, KnowledgeError)(text, hint=hint)
+
+
+class _Vectors:
+    """Vectors one after the other in one block of bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = memoryview(content)
+        self._place = 0
+
+    def take(self, size: int) -> array[float] | None:
+        """Return the next `size` values, None for a size below 0."""
+        if size < 0:
+            return None
+        start, self._place = self._place, self._place + size * _VECTOR
+        return array("f", self._content[start : self._place].tobytes())
+
+
+def _where(where: IndexFilter) -> tuple[object, ...] | None:
+    if where == _EVERYTHING:
+        return None
+    lists = (where.kinds, where.types, where.projects, where.views, where.statuses, where.intents)
+    return (*lists, where.created_from, where.created_to)
+
+
+def _filter(stored: Sequence[Any]) -> IndexFilter:
+    *lists, created_from, created_to = stored
+    kinds, types, projects, views, statuses, intents = map(tuple, lists)
+    return IndexFilter(kinds, types, projects, views, statuses, intents, created_from, created_to)
