@@ -12,6 +12,7 @@ from knowledge_system.domain.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from knowledge_system.application.system import KnowledgeSystem
     from knowledge_system.settings import Settings
 
 load = reading.load
@@ -21,6 +22,14 @@ schema = reading.schema
 def show(settings: Settings) -> dict[str, Any]:
     """Return the effective tree."""
     return reading.dump(settings.tree)
+
+
+async def shown(system: KnowledgeSystem) -> dict[str, Any]:
+    """Return the effective tree of an open system: with what was changed at run time, without secrets."""
+    from knowledge_system.application.runtime_settings import without_secrets
+
+    await system.parts.runtime().recall()
+    return without_secrets(show(system.parts.settings))
 
 
 def get(settings: Settings, key: str) -> object:

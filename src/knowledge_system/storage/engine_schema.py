@@ -155,3 +155,21 @@ kept_questions = Table(
     Index("idx_kept_questions_newest", "space", "kept_at", "content_hash"),
     sqlite_with_rowid=False,
 )
+
+setting_changes = Table(
+    "setting_changes",
+    metadata,
+    Column("id", sequence_type(), nullable=False, autoincrement=True),
+    Column("change_id", StoredText, nullable=False),  # the same for all keys of one request
+    Column("at", StoredTime, nullable=False),
+    Column("actor", StoredText, nullable=False),
+    Column("key", StoredText, nullable=False),  # dotted: inference.offlineMode
+    Column("old", StoredText),  # JSON; none: what the file says
+    Column("new", StoredText),  # as `old`
+    Column("undoes", StoredText),  # the change that this one takes back
+    Column("replaced_at", StoredTime),  # the row in force has none; the others are the history
+    PrimaryKeyConstraint("id", name="pk_setting_changes"),
+    Index("uq_setting_changes_current", "key", unique=True, sqlite_where=_CURRENT, postgresql_where=_CURRENT),
+    Index("idx_setting_changes_change", "change_id", "id"),
+    sqlite_autoincrement=True,
+)

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from knowledge_system.storage.columns import StoredJson, StoredText, StoredTime, sequence_type
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every schema revision this version can work on, oldest first; the last one is the head."""
 
 metadata = MetaData()

@@ -5,44 +5,56 @@ A web page in a browser of this machine is not one of them: DNS rebinding shows 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hmac
 import ipaddress
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 
 from knowledge_system.application.addresses import CALL_PATH
+from knowledge_system.domain.access import Access, Token
+from knowledge_system.interfaces.http.access import OPEN, Failures, bearer, needed
+from knowledge_system.interfaces.http.limits import MAX_BODY, TOO_LARGE, bounded, drain, limited, without_body
 from knowledge_system.interfaces.http.problems import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-MAX_BODY = 10 * 1024 * 1024
-"""Bytes of a request body."""
-
-_DRAINED = 4 * MAX_BODY
-"""Bytes that are read and thrown away so that a client in the middle of sending still hears why it is refused."""
-
-_DRAINED_WITHIN = 5.0
-"""Seconds that this may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
-    """`token` None: only loopback names in `Host`, only the server's own pages in `Origin`. `max_body` in bytes.
+    """`token` and `tokens` none: only loopback names in `Host`, only the server's own pages in `Origin`.
 
-    `secret` opens the private door, and nothing else does.
+    `token` may do everything. `secret` opens the private door, and nothing else does. `max_body` in bytes, times in
+    seconds; `failures` are wrong tokens of an address a minute. `record` writes (who, what, outcome) of admin calls.
     """
 
     token: str | None = None
     secret: str | None = None
     max_body: int = MAX_BODY
+    tokens: tuple[Token, ...] = ()
+    body_within: float = 30.0
+    answer_within: float = 300.0
+    failures: int = 20
+    record: Callable[[str, str, str], Awaitable[None]] | None = None
+    refused: Callable[[str], object] = str
+    """Told why a request was refused: unauthorized, forbidden, too-large, rate-limited, timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Status, words, and headers of a refusal; `reason` for the metrics."""
+
+    status: int
+    detail: str
+    reason: str
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class Guard:
@@ -51,23 +63,98 @@ class Guard:
     def __init__(self, app: ASGIApp, options: GuardOptions) -> None:
         self._app = app
         self._options = options
+        own = [Token("token", Access.ADMIN, sha256(options.token.encode()).digest())] if options.token else []
+        self._tokens = (*own, *options.tokens)
+        self._failures = Failures(options.failures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if scope["type"] != "http":
             return
-        options = self._options
-        if scope["path"].startswith(CALL_PATH):
-            options = replace(options, token=options.secret or secrets.token_hex())  # no secret: closed
-        refusal = refused(Headers(scope=scope), options)
+        headers = Headers(scope=scope)
+        private = scope["path"].startswith(CALL_PATH)
+        refusal = self._private(headers) if private else self._public(scope, headers)
         if refusal is None:
-            await self._app(scope, _limited(receive, self._options.max_body), send)
+            await self._let_in(scope, receive, send, private=private)
             return
-        status, detail = refusal
-        if status == _TOO_LARGE:
-            await _drain(receive)
-        headers = {"connection": "close"} | ({"www-authenticate": "Bearer"} if status == _UNAUTHORIZED else {})
-        await plain(scope["path"], status, detail, headers)(scope, receive, send)
+        self._options.refused(refusal.reason)
+        if refusal.status == TOO_LARGE:
+            await drain(receive)
+        known = "actor" in scope.get("state", {}) and needed(scope["method"], scope["path"]) is Access.ADMIN
+        send = self._audited(scope, send) if known else send  # who has no token at all costs nothing
+        ends = {"connection": "close", **refusal.headers}
+        await plain(scope["path"], refusal.status, refusal.detail, ends)(scope, receive, send)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send, *, private: bool) -> None:
+        options, access = self._options, needed(scope["method"], scope["path"])
+        incoming = limited(receive, options.max_body, options.body_within, options.refused)
+        if private:  # its verbs take as long as they take
+            await self._app(scope, incoming, send)
+            return
+        outgoing = self._audited(scope, send) if access is Access.ADMIN else send
+        if scope["method"] == "HEAD":
+            scope, outgoing = {**scope, "method": "GET"}, without_body(outgoing)
+        await bounded(self._app, scope, incoming, outgoing, options.answer_within)
+
+    def _private(self, headers: Headers) -> Refusal | None:
+        options = self._options
+        found = refused(headers, replace(options, token=options.secret or secrets.token_hex()))  # no secret: closed
+        return None if found is None else _refusal(*found)
+
+    def _public(self, scope: Scope, headers: Headers) -> Refusal | None:
+        options = self._options
+        if not self._tokens:
+            found = refused(headers, options)
+        elif scope["path"] in OPEN and "authorization" not in headers:
+            return None
+        else:
+            denied = self._unknown(scope, headers)
+            if denied is not None:
+                return denied
+            found = _too_large(headers, options)
+        return None if found is None else _refusal(*found)
+
+    def _unknown(self, scope: Scope, headers: Headers) -> Refusal | None:
+        """Refuse who has no token for this; an address on another machine with too many wrong ones is not heard."""
+        address = str((scope.get("client") or ("",))[0])
+        wait = self._failures.wait(address)
+        token = None if wait and not is_loopback(address) else bearer(headers.get("authorization", ""), self._tokens)
+        if token is None:
+            if wait:
+                return Refusal(429, "too many wrong tokens", "rate-limited", {"retry-after": str(wait)})
+            self._failures.failed(address)
+            return _refusal(_UNAUTHORIZED, "the API token is missing or wrong")
+        scope["state"] = {**scope.get("state", {}), "actor": token.name}
+        access = needed(scope["method"], scope["path"])
+        if token.access < access:
+            return _refusal(
+                _FORBIDDEN, f"the token {token.name} has the scope {_name(token.access)}, not {_name(access)}"
+            )
+        return None
+
+    def _audited(self, scope: Scope, send: Send) -> Send:
+        """Return `send` that writes down how a call that may change the system ended, before anybody hears of it."""
+        record = self._options.record
+        if record is None:
+            return send
+        actor = scope.get("state", {}).get("actor", "")
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                who = f"http:{actor}" if actor else "http"
+                await record(who, f"{scope['method']} {scope['path']}", str(message["status"]))
+            await send(message)
+
+        return sending
+
+
+def _refusal(status: int, detail: str) -> Refusal:
+    headers = {"www-authenticate": "Bearer"} if status == _UNAUTHORIZED else {}
+    return Refusal(status, detail, _REASONS[status], headers)
+
+
+def _name(access: Access) -> str:
+    return access.name.lower()
 
 
 def refused(headers: Headers, options: GuardOptions) -> tuple[int, str] | None:
@@ -79,9 +166,13 @@ def refused(headers: Headers, options: GuardOptions) -> tuple[int, str] | None:
         return 403, "this host name is not served"
     elif (origin := headers.get("origin")) is not None and not _is_own(origin, headers.get("host", "")):
         return 403, "this origin is not served"
+    return _too_large(headers, options)
+
+
+def _too_large(headers: Headers, options: GuardOptions) -> tuple[int, str] | None:
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()) or int(length[:20]) > options.max_body:
-        return _TOO_LARGE, f"the body is larger than {options.max_body} bytes"
+        return TOO_LARGE, f"the body is larger than {options.max_body} bytes"
     return None
 
 
@@ -104,7 +195,8 @@ def is_loopback(name: str) -> bool:
         return name.lower() == "localhost"
 
 
-_UNAUTHORIZED, _TOO_LARGE = 401, 413
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_REASONS = {_UNAUTHORIZED: "unauthorized", _FORBIDDEN: "forbidden", TOO_LARGE: "too-large"}
 
 
 def _has_token(authorization: str, token: str) -> bool:
@@ -115,30 +207,3 @@ def _has_token(authorization: str, token: str) -> bool:
 
 def _is_own(origin: str, host: str) -> bool:
     return origin.lower() == f"http://{host}".lower()
-
-
-async def _drain(receive: Receive) -> None:
-    size, more = 0, True
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAINED_WITHIN):
-            while more and size <= _DRAINED:
-                message = await receive()
-                size += len(message.get("body", b""))
-                more = message.get("more_body", False)
-
-
-def _limited(receive: Receive, limit: int) -> Receive:
-    """Return `receive` that ends a body without a declared length where it grows too large."""
-    size = 0
-
-    async def receiving() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > limit:
-            if message.get("more_body", False):
-                await _drain(receive)
-            raise HTTPException(_TOO_LARGE, f"the body is larger than {limit} bytes", {"connection": "close"})
-        return message
-
-    return receiving

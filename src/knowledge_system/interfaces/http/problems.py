@@ -30,7 +30,11 @@ _TYPES = {
     403: "permission_error",
     404: "invalid_request_error",
     405: "invalid_request_error",
+    408: "invalid_request_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
 }
 _CODES = {
     400: "usage",
@@ -38,7 +42,13 @@ _CODES = {
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
+    406: "not-acceptable",
+    408: "timeout",
     413: "too-large",
+    415: "unsupported-media-type",
+    422: "usage",
+    429: "rate-limited",
+    504: "timeout",
 }
 
 
@@ -63,12 +73,21 @@ def answer(path: str, error: KnowledgeError) -> JSONResponse:
     return JSONResponse(_problem(status, error.message, error.code, error.hint), status, headers, PROBLEM)
 
 
-def plain(path: str, status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def plain(path: str, status: int, detail: str, headers: dict[str, str] | None = None, hint: str = "") -> JSONResponse:
     """Return the response for what HTTP itself refuses: a path, a method, a size, a token."""
     code = _CODES.get(status, "unexpected")
     if speaks_openai(path):
         return JSONResponse(_openai(detail, status, code), status, headers)
-    return JSONResponse(_problem(status, detail, code, ""), status, headers, PROBLEM)
+    return JSONResponse(_problem(status, detail, code, hint), status, headers, PROBLEM)
+
+
+def invalid(path: str, errors: list[dict[str, Any]]) -> JSONResponse:
+    """Return the response for a request whose fields do not validate: `errors` name each with what is wrong."""
+    detail = "; ".join(f"{one['field']}: {one['message']}" for one in errors[:10]) or "the request does not validate"
+    if speaks_openai(path):
+        return JSONResponse(_openai(detail, 422, "usage"), 422)
+    problem = _problem(422, detail, "usage", "see /openapi.json")
+    return JSONResponse({**problem, "errors": errors}, 422, media_type=PROBLEM)
 
 
 def speaks_openai(path: str) -> bool:
