@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from prometheus_client import CollectorRegistry
 
 from knowledge_system import settings
 from knowledge_system.domain import errors, events
 from knowledge_system.interfaces.cli.app import app
+from knowledge_system.operations import gauges
+from knowledge_system.operations.series import Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +40,8 @@ def _command_lines(prefix: str, command: Any) -> Iterator[str]:
     for name, child in command.commands.items():
         title = f"{prefix} {name}"
         if hasattr(child, "commands"):
+            if child.invoke_without_command:
+                yield f"\n## `{title}`\n\n{inspect.cleandoc(child.help or '')}\n"
             yield from _command_lines(title, child)
             continue
         arguments = " ".join(_metavar(p) for p in child.params if p.param_type_name == "argument")
@@ -94,7 +99,23 @@ def event_page() -> str:
     return "\n".join(rows) + "\n"
 
 
-PAGES = {"commands.md": commands, "configuration.md": configuration, "errors.md": error_page, "events.md": event_page}
+def metrics_page() -> str:
+    """Return the page of series that `GET /metrics` shows."""
+    rows = ["# Metrics\n", "| series | kind | labels | meaning |", "|---|---|---|---|"]
+    for one in sorted([*Series(CollectorRegistry()).rows(), *gauges.rows()]):
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        buckets = f" Buckets: {', '.join(f'{bound:g}' for bound in one.buckets)}." if one.buckets else ""
+        rows.append(f"| `{one.name}` | {one.kind} | {labels} | {one.help}{buckets} |")
+    return "\n".join(rows) + "\n"
+
+
+PAGES = {
+    "commands.md": commands,
+    "configuration.md": configuration,
+    "errors.md": error_page,
+    "events.md": event_page,
+    "metrics.md": metrics_page,
+}
 
 
 def main() -> None:

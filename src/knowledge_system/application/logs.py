@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from knowledge_system.domain.events import (
+    BreakerOpened,
+    BudgetTierEntered,
+    CaptureFailed,
+    CaptureRefused,
+    IndexRebuilt,
+    MemoryHigh,
+    ProviderMisconfigured,
+    SettlementFailed,
+    SpaceBehind,
+    UpkeepRan,
+)
+from knowledge_system.domain.tracing import current_trace
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
     from knowledge_system.domain.events import Emit, Event
+
+_ALARMING = (
+    BreakerOpened,
+    BudgetTierEntered,
+    CaptureFailed,
+    CaptureRefused,
+    IndexRebuilt,
+    ProviderMisconfigured,
+    SettlementFailed,
+    SpaceBehind,
+)
 
 
 def configure(*, verbose: bool) -> Emit:
     """Send log lines to stderr (from warnings on, from details on when `verbose`) and return the emitter of events."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.WARNING),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        ],
+        processors=[*_facts(), structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
@@ -31,3 +55,42 @@ def configure(*, verbose: bool) -> Emit:
         logger.debug(type(event).__name__, **asdict(event))
 
     return emit
+
+
+def serve(log_format: str) -> None:
+    """Write JSON lines from now on where `log_format` asks for them: `json`, or `auto` without a terminal."""
+    if log_format == "json" or (log_format == "auto" and not sys.stderr.isatty()):
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+        structlog.configure(
+            processors=[*_facts(), structlog.processors.format_exc_info, renderer],
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
+
+
+def is_alarming(event: Event) -> bool:
+    """Tell whether somebody who runs a service should read of it without asking for details."""
+    if isinstance(event, MemoryHigh):  # once an hour: while memory is high it is told every minute
+        return bool(event.snapshot)
+    return isinstance(event, _ALARMING) or (isinstance(event, UpkeepRan) and event.outcome != "done")
+
+
+def alarm(event: Event) -> None:
+    """Log an event as a warning."""
+    warn(type(event).__name__, asdict(event))
+
+
+def warn(name: str, facts: Mapping[str, Any]) -> None:
+    """Log a warning; where nobody takes it (standard error is gone), nothing else suffers."""
+    with contextlib.suppress(OSError, ValueError):
+        structlog.get_logger().warning(name, **facts)
+
+
+def _facts() -> list[Any]:
+    return [_add_trace, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+
+
+def _add_trace(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    trace = current_trace()
+    if trace is not None:
+        line.setdefault("trace_id", trace.id)
+    return line

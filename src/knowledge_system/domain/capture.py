@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 
 FLUSHING = frozenset({"stop", "session-end", "pre-compact"})
 """Events after which what was captured is learned at once instead of after a quiet moment."""
+
+
+by_itself: ContextVar[bool] = ContextVar("knowledge_by_itself", default=False)
+"""True in the tasks of a service that captures and learns while sessions go on, False in what somebody asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,97 @@ class CaptureFailed(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class SettingsChanged(Event):
+    """Settings were changed while the service runs; `change` is what undoes it. `restart`: keys that wait for one."""
+
+    change: str
+    actor: str
+    keys: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefused(Event):
+    """The door refused a request unheard: `unauthorized`, `forbidden`, `too-large`, `rate-limited`, `timeout`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OverridesIgnored(Event):
+    """Settings changed at run time do not fit this version or its file; the file alone counts until that is mended."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextsEmbedded(Event):
+    """An embedding model computed vectors of `dimension` for so many texts at once."""
+
+    space: str
+    dimension: int
+    texts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class VectorsSearched(Event):
+    """The index of `dimension` answered so many queries by vector at once."""
+
+    dimension: int
+    queries: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackGiven(Event):
+    """Somebody judged an item: helpful, harmful, wrong."""
+
+    item_id: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class TracesExported(Event):
+    """Traces were sent to the collector (`sent`), or lost: `failed` there, `dropped` because too many waited."""
+
+    outcome: str
+    traces: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMeasured(Event):
+    """Memory of the service, in bytes; `traced` is 0 where allocations are not traced."""
+
+    rss: int
+    traced: int
+    gc_objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryHigh(Event):
+    """More memory is resident than `limit` bytes; `snapshot` is the file that tells what it is made of, or empty."""
+
+    rss: int
+    limit: int
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexProcessRestarted(Event):
+    """The process that holds an index ended, or hung, and another one took its place."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexProcessGivenUp(Event):
+    """The process that holds an index ended too often: the index stays down until a rebuild is asked for."""
+
+    reason: str
+
+
 class Emit(Protocol):
     """Announce a fact. Never blocks, never raises."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from knowledge_system.domain.events import ExchangesIngested, FileSkipped, TranscriptWarning
 from knowledge_system.domain.sessions import SkippedFile
+from knowledge_system.domain.tracing import span
 from knowledge_system.domain.truth import IngestBatch, SavedExchanges
 from knowledge_system.extraction.admission import Admission
 
@@ -134,7 +135,8 @@ class Ingestion:
         progress: Callable[[IngestProgress], None] | None = None,
     ) -> IngestTally:
         """Ingest everything below `paths`; what cannot be read is listed in the tally and does not stop the rest."""
-        found = paths if isinstance(paths, Found) else await find(self._reader, paths)
+        with span("find-transcripts"):
+            found = paths if isinstance(paths, Found) else await find(self._reader, paths)
         tally, sizes = IngestTally(), found.sizes
         for skipped in found.skipped:
             self._skip(skipped, tally)
@@ -187,7 +189,8 @@ class Ingestion:
         for warning in batch.warnings:
             tally.warnings.append(warning)
             self._emit(TranscriptWarning(warning.path, warning.place, warning.reason))
-        saved = await self._save(batch, dry_run=options.dry_run)
+        with span("store-exchanges", exchanges=len(batch.exchanges)):
+            saved = await self._save(batch, dry_run=options.dry_run)
         if not options.dry_run:
             await self._reconsider(batch.exchanges, frozenset(saved.new))
         _count(tally, batch.exchanges, saved)

@@ -11,6 +11,7 @@ from knowledge_system.domain.events import ItemLearned, ItemRejected
 from knowledge_system.domain.index import IndexFilter, IndexQuery
 from knowledge_system.domain.knowledge import Episode, KnowledgeItem, item_id
 from knowledge_system.domain.sensitivity import Sensitivity, highest
+from knowledge_system.domain.tracing import span
 from knowledge_system.domain.truth import Learned
 from knowledge_system.extraction.model_duplicates import mark
 from knowledge_system.lifecycle.deduplicate import Known, Relation, doubtful_pairs, duplicate_of, reinforced
@@ -89,6 +90,7 @@ class _Chunk:
     created: dict[str, KnowledgeItem] = field(default_factory=dict)
     vectors: dict[str, Vector] = field(default_factory=dict)
     reinforced: list[tuple[str, tuple[Evidence, ...], float]] = field(default_factory=list)
+    merged: list[KnowledgeItem] = field(default_factory=list)
     superseded: list[tuple[str, str]] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
 
@@ -121,7 +123,8 @@ class Learning:
             exchanges, following = waiting[:CHUNK], waiting[CHUNK:]
             ahead = asyncio.create_task(self._embed_ahead(following))
             try:
-                chunk = await self._store(exchanges, clock)
+                with span("learn-chunk", exchanges=len(exchanges)):
+                    chunk = await self._store(exchanges, clock)
                 await ahead
             finally:
                 await _ended(ahead)
@@ -133,19 +136,21 @@ class Learning:
         """Judge a chunk, store what came of it in one transaction, and index it."""
         levels = await self._raised(exchanges)
         exchanges = [replace(one, sensitivity=levels.get(one.id, one.sensitivity)) for one in exchanges]
-        chunk = await self._chunk(exchanges, clock)
-        await self._truth.items.learn(
-            Learned(
-                levels=levels,
-                judged=chunk.judged,
-                versions={one.id: one.content_hash for one in exchanges},
-                created=tuple(chunk.created.values()),
-                reinforced=tuple(chunk.reinforced),
-                superseded=tuple(chunk.superseded),
-                withdrawn=tuple(chunk.withdrawn),
-            )
+        with span("judge-exchanges"):
+            chunk = await self._chunk(exchanges, clock)
+        outcome = Learned(
+            levels=levels,
+            judged=chunk.judged,
+            versions={one.id: one.content_hash for one in exchanges},
+            created=tuple(chunk.created.values()),
+            reinforced=tuple(chunk.reinforced),
+            superseded=tuple(chunk.superseded),
+            withdrawn=tuple(chunk.withdrawn),
         )
-        await self._indexer.index_new()
+        with span("store-items", created=len(chunk.created)):
+            await self._truth.items.learn(outcome)
+        with span("index-new"):
+            await self._indexer.index_new()
         return chunk
 
     async def _raised(self, exchanges: Sequence[Exchange]) -> dict[str, Sensitivity]:
@@ -242,6 +247,7 @@ class Learning:
             chunk.superseded.extend((old, item.id) for old in dict.fromkeys([*stated, *replaced]))
         elif same.item.id in chunk.created:
             chunk.created[same.item.id] = _joined(same.item, item)
+            chunk.merged.append(same.item)
             chunk.judged[item.evidence[0].exchange_id] = "merged"
         else:
             said_before = {one.exchange_id for one in same.item.evidence}
@@ -249,6 +255,7 @@ class Learning:
                 confidence = reinforced(same.item.confidence, item.confidence)
                 chunk.reinforced.append((same.item.id, item.evidence, confidence))
             chunk.judged[item.evidence[0].exchange_id] = "merged"
+            chunk.merged.append(same.item)
 
     async def _neighbours(self, item: KnowledgeItem, vector: Vector, gone: frozenset[str]) -> list[Known]:
         where = IndexFilter(kinds=("item",), projects=(item.project,), statuses=("active",))
@@ -347,3 +354,7 @@ def _report(chunk: _Chunk, tally: LearningTally, emit: Emit) -> None:
             emit(ItemRejected(exchange, outcome))
     for item in chunk.created.values():
         emit(ItemLearned(item.id, item.type.value, "created"))
+    for item in chunk.merged:
+        emit(ItemLearned(item.id, item.type.value, "merged"))
+    for old, new in chunk.superseded:
+        emit(ItemLearned(old, chunk.created[new].type.value, "superseded"))

@@ -1,6 +1,6 @@
 """The engine: every model call of the system goes through here.
 
-``trace → privacy → batches → cache → strategy → per attempt: breaker → audit → budget → time limit → provider``
+``trace → privacy → batches → cache → strategy → per attempt: span → breaker → audit → budget → time limit → provider``
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from knowledge_system.inference.finishing import Finishing
 from knowledge_system.inference.generation import OwnGeneration, RememberedGeneration
 from knowledge_system.inference.memory_cache import MemoryCache
 from knowledge_system.inference.privacy import PrivacyGate, Stack, allowed
+from knowledge_system.inference.spans import Spanned
 from knowledge_system.inference.standing import Standing
 from knowledge_system.inference.strategy import Strategic
 from knowledge_system.inference.timing import TimeLimited
@@ -77,7 +78,7 @@ def build_engine(
         limited = TimeLimited(bill.candidate)
         budgeted = Budgeted(limited, bill, parts.purse, options.lease)
         audited = Audited(budgeted, bill, surroundings.clock)
-        return Guarded(audited, bill, parts.watch)
+        return Spanned(Guarded(audited, bill, parts.watch), bill)
 
     means = Means(
         options,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from knowledge_system.domain.errors import KnowledgeError
 from knowledge_system.domain.events import ModelCalled
+from knowledge_system.domain.tracing import span as step
 from knowledge_system.inference.streams import Closing
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Traced:
 
     async def infer(self, call: Call) -> Reply:
         """Answer, and announce."""
-        with self._span(call) as span:
+        with step("model-call", operation=call.operation), self._span(call) as span:
             span.reply = await self._inner.infer(call)
             return span.reply
 
@@ -42,7 +43,7 @@ class Traced:
 
     async def embed(self, call: EmbedCall) -> EmbedReply:
         """Embed, and announce."""
-        with self._span(call) as span:
+        with step("model-call", operation=call.operation), self._span(call) as span:
             span.reply = await self._inner.embed(call)
             return span.reply
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from knowledge_system.domain.index import IndexFilter, IndexQuery
 from knowledge_system.domain.knowledge import ItemStatus
 from knowledge_system.domain.search import Scope
+from knowledge_system.domain.tracing import span
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -80,7 +81,9 @@ async def gather(index: VectorIndex, request: SearchRequest, embedding: Awaitabl
     if vector is None:
         return Arms(words=said)
     depth = max(DEPTH, DEPTH_PER_RESULT * request.limit)
-    (near,) = await index.query([IndexQuery(depth, vector=vector, where=where)])
+    with span("vector-search", depth=depth) as step:
+        (near,) = await index.query([IndexQuery(depth, vector=vector, where=where)])
+        step.set(hits=len(near))
     complete = int(len(near) < depth)
     views = [[hit for hit in near if (hit.view == "whole") == whole] for whole in (True, False)]
     whole, window = (owners(hits, len(hits) + complete) for hits in views)
@@ -89,7 +92,9 @@ async def gather(index: VectorIndex, request: SearchRequest, embedding: Awaitabl
 
 async def _by_words(index: VectorIndex, request: SearchRequest, words: str, where: IndexFilter) -> Arm:
     limit = max(WORDS_DEPTH, DEPTH_PER_RESULT * request.limit)
-    (said,) = await index.query([IndexQuery(limit, words=words, where=where)])
+    with span("word-search", depth=limit) as step:
+        (said,) = await index.query([IndexQuery(limit, words=words, where=where)])
+        step.set(hits=len(said))
     return owners(said, limit)
 
 

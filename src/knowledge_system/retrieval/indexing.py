@@ -14,6 +14,7 @@ from knowledge_system.domain.errors import ModelUnavailable
 from knowledge_system.domain.index import IndexPoint
 from knowledge_system.domain.knowledge import KnowledgeItem
 from knowledge_system.domain.sensitivity import Sensitivity
+from knowledge_system.domain.tracing import span
 from knowledge_system.retrieval.passages import (
     exchange_passages,
     exchange_words,
@@ -158,8 +159,10 @@ class Indexer:
         done = asyncio.get_running_loop().create_future()
         self._computing.update(dict.fromkeys(texts, done))
         try:
-            fresh = dict(zip(texts, await self._model.embed(list(texts.values())), strict=True))
-            await self._truth.vectors.put(self._model.space, fresh)
+            with span("embed-passages", texts=len(texts)):
+                fresh = dict(zip(texts, await self._model.embed(list(texts.values())), strict=True))
+            with span("store-vectors", vectors=len(fresh)):
+                await self._truth.vectors.put(self._model.space, fresh)
         finally:
             for key in texts:
                 del self._computing[key]
@@ -178,6 +181,10 @@ class Indexer:
         entries = await self._truth.outbox.pending("words", limit)
         if not entries:
             return 0
+        with span("index-words", owners=len(entries)):
+            return await self._index_entries(entries)
+
+    async def _index_entries(self, entries: Sequence[OutboxEntry]) -> int:
         embeddable: set[str] = set()
         for start in range(0, len(entries), WORDS_PIECE):
             owners = [entry.owner_id for entry in entries[start : start + WORDS_PIECE]]
@@ -218,7 +225,8 @@ class Indexer:
             [passage for one in documents.values() if one.embeddable for passage in one.passages]
         )
         async with self._turn:
-            await self._index_vectors(entries, known)
+            with span("index-vectors", owners=len(entries)):
+                await self._index_vectors(entries, known)
         return len(entries)
 
     async def _index_vectors(self, entries: Sequence[OutboxEntry], known: Mapping[str, Vector]) -> None:

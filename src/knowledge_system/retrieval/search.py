@@ -13,6 +13,7 @@ from knowledge_system.domain.events import SearchAnswered
 from knowledge_system.domain.search import Accuracy, SearchLogEntry, SearchResponse
 from knowledge_system.domain.sensitivity import Sensitivity
 from knowledge_system.domain.sessions import normalised
+from knowledge_system.domain.tracing import span
 from knowledge_system.retrieval.candidates import read
 from knowledge_system.retrieval.fusion import fuse
 from knowledge_system.retrieval.gather import gather
@@ -96,10 +97,12 @@ class Searcher:
         degraded: list[str] = []
         arms = await gather(self._index, request, self._vector(question.text, degraded), question.text)
         found = await self._refined(request, question, fuse(arms, len(question.terms)), degraded)
-        pool = await read(self._truth, request, found, max(POOL, POOL_PER_RESULT * request.limit))
+        with span("read-truth", owners=len(found)):
+            pool = await read(self._truth, request, found, max(POOL, POOL_PER_RESULT * request.limit))
         threshold = DEFAULT_THRESHOLD if request.threshold is None else request.threshold
-        ranked = [one for one in rank(request, pool.candidates, now) if one.score >= threshold][: request.limit]
-        results = present(ranked, pool.places, Viewpoint(request, question.terms, now))
+        with span("rank-results", candidates=len(pool.candidates)):
+            ranked = [one for one in rank(request, pool.candidates, now) if one.score >= threshold][: request.limit]
+            results = present(ranked, pool.places, Viewpoint(request, question.terms, now))
         if await self._has_backlog(started):
             degraded.append(EMBEDDING_BACKLOG)
         took_ms = (time.perf_counter() - started) * 1000
@@ -121,7 +124,8 @@ class Searcher:
 
     async def _vector(self, text: str, degraded: list[str]) -> Vector | None:
         try:
-            (vector,) = await self._model.embed([text])
+            with span("generate-embedding", dimension=self._model.space.dimension):
+                (vector,) = await self._model.embed([text])
         except ModelUnavailable:
             degraded.append(EMBEDDING_UNAVAILABLE)
             return None
@@ -136,7 +140,8 @@ class Searcher:
         if self._high is None:
             degraded.append(ACCURACY_HIGH_UNAVAILABLE)
             return found
-        refined = await self._high.refine(request, question.text, question.sensitivity, found)
+        with span("refine-with-larger-space"):
+            refined = await self._high.refine(request, question.text, question.sensitivity, found)
         degraded.extend(refined.degraded)
         return refined.found
 
