@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import uuid
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from knowledge_system.domain.caching import CacheCount, Holding
 from knowledge_system.domain.errors import KnowledgeError, UsageError
@@ -64,6 +64,10 @@ class Caches:
         if forget is not None:
             self._forget.append(forget)
 
+    def leave_out(self, holder: Caching) -> None:
+        """Count `holder` no longer."""
+        self._holders = [one for one in self._holders if one is not holder]
+
     async def follow(self) -> None:
         """Look whether the caches were cleared meanwhile."""
         generation = await self.state.generation.current()
@@ -76,6 +80,11 @@ class Caches:
         """Return what this process holds in memory."""
         stats = [await holder.cache_stats() for holder in self._holders]
         return Holding(int(sum(one["size"] for one in stats)), int(sum(one["bytes"] for one in stats)))
+
+    async def held(self) -> list[dict[str, Any]]:
+        """Return `name`, `entries` and `bytes` of every cache of this process."""
+        stats = [(type(holder).__name__, await holder.cache_stats()) for holder in self._holders]
+        return [{"name": name, "entries": int(one["size"]), "bytes": int(one["bytes"])} for name, one in stats]
 
     async def flush(self) -> None:
         """Write what was counted since the last time. Raises KnowledgeError, and counts on, when that fails."""

@@ -16,8 +16,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from knowledge_system.domain.errors import UsageError
+from knowledge_system.storage.activity import Activity
 from knowledge_system.storage.failures import translated
 from knowledge_system.storage.scripts import PostgresScripts, SqliteScripts, take_turn
+from knowledge_system.storage.transactions import Transactions, current_purpose, purpose_of
 from knowledge_system.storage.turns import Turns
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ class Connections:
         self.url = url
         self.place = url.database or "" if self.sqlite else url.render_as_string(hide_password=True)
         self._turn = asyncio.Lock()
+        self.activity = Activity()
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False) if self.sqlite else self._writer
         self._glances = self._thread_engine(write=False, size=READERS)
@@ -106,6 +109,7 @@ class Connections:
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._turns = Turns(self._runner(), self.place)
         self._decisions = self._thread_engine(write=True)
+        self.transactions = Transactions()
         self.written = False
         self.running: set[asyncio.Future[Any]] = set()
 
@@ -117,8 +121,9 @@ class Connections:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that sees one state of the database."""
-        with translated(self.place):
+        with translated(self.place), self.transactions.entered("read", current_purpose()) as entry:
             async with self._readers.connect() as connection:
+                entry.begin()
                 yield connection
 
     async def look(self, work: Callable[[Connection], Result]) -> Result:
@@ -128,7 +133,9 @@ class Connections:
         """
 
         def run() -> Result:
-            with translated(self.place), self._glances.connect() as connection:
+            entered = self.transactions.entered("read", purpose_of(work))
+            with translated(self.place), entered as entry, self._glances.connect() as connection:
+                entry.begin()
                 return work(connection)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
@@ -136,13 +143,15 @@ class Connections:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that writes; committed when the block ends, rolled back when it raises."""
-        async with self._turn:
-            with translated(self.place):
-                async with self._writer.begin() as connection:
-                    if not self.sqlite:
-                        await connection.execute(_TAKE_TURN)
-                    yield connection
-            self.written = True
+        with self.transactions.entered("write", current_purpose()) as entry:
+            async with self._turn:
+                with translated(self.place):
+                    async with self._writer.begin() as connection:
+                        if not self.sqlite:
+                            await connection.execute(_TAKE_TURN)
+                        entry.begin()
+                        yield connection
+                self.written = True
 
     async def change(self, work: Callable[[Connection], Result]) -> Result:
         """Run a short write in one go, as `look` does a read; a writer like `write`, in the same queue.
@@ -154,11 +163,13 @@ class Connections:
             with translated(self.place), self._changes.begin() as connection:
                 if not self.sqlite:
                     connection.execute(_TAKE_TURN)
+                entry.begin()
                 return work(connection)
 
-        async with self._turn:
-            result = await asyncio.get_running_loop().run_in_executor(self._threads, run)
-            self.written = True
+        with self.transactions.entered("write", purpose_of(work)) as entry:
+            async with self._turn:
+                result = await asyncio.get_running_loop().run_in_executor(self._threads, run)
+                self.written = True
         return result
 
     async def decide(self, work: Callable[[Connection], Result]) -> Result:
@@ -168,9 +179,11 @@ class Connections:
         """
 
         def run() -> Result:
-            with translated(self.place), self._decisions.begin() as connection:
+            entered = self.transactions.entered("write", purpose_of(work))
+            with translated(self.place), entered as entry, self._decisions.begin() as connection:
                 if not self.sqlite:
                     connection.execute(_TAKE_ENGINE_TURN)
+                entry.begin()
                 return work(connection)
 
         self.written = True
@@ -179,6 +192,7 @@ class Connections:
     async def script(self, script: Script) -> Rows:
         """Run a fixed sequence of statements about the same state in one go; it runs to its end as `decide` does."""
         self.written = True
+        self.activity.scripted(len(script.turn) + len(script.proof) + (script.afterwards is not None))
         return await self._turns.script(script)
 
     async def checkpoint(self) -> None:
@@ -227,7 +241,9 @@ class Connections:
     def _thread_engine(self, *, write: bool, size: int = 1) -> Engine:
         """Return the engine of `look`, `change` or `decide`: a driver that blocks, in threads of our own."""
         if not self.sqlite:
-            return create_engine(self.url, pool_size=size, max_overflow=0, **_SERVER)
+            server = create_engine(self.url, pool_size=size, max_overflow=0, **_SERVER)
+            self.activity.watch(server)
+            return server
         url = self.url.set(drivername="sqlite+pysqlite")
         engine = create_engine(
             url,
@@ -252,11 +268,14 @@ class Connections:
 
         event.listen(engine, "connect", connected)
         event.listen(engine, "begin", begun)
+        self.activity.watch(engine)
         return engine
 
     def _engine(self, *, write: bool) -> AsyncEngine:
         if not self.sqlite:
-            return create_async_engine(self.url, pool_size=READERS + 1, max_overflow=0, **_SERVER)
+            server = create_async_engine(self.url, pool_size=READERS + 1, max_overflow=0, **_SERVER)
+            self.activity.watch(server.sync_engine)
+            return server
         engine = create_async_engine(
             self.url, poolclass=AsyncAdaptedQueuePool, pool_size=1 if write else READERS, max_overflow=0
         )
@@ -271,4 +290,5 @@ class Connections:
 
         event.listen(engine.sync_engine, "connect", connected)
         event.listen(engine.sync_engine, "begin", begun)
+        self.activity.watch(engine.sync_engine)
         return engine

@@ -13,7 +13,9 @@ from knowledge_system.storage.audit_log import SqlAuditLog
 from knowledge_system.storage.breaker_state import SqlBreakers
 from knowledge_system.storage.budget_ledger import SqlBudgetLedger
 from knowledge_system.storage.cache_state import SqlCacheBook, SqlGeneration
+from knowledge_system.storage.census import SqlCensus
 from knowledge_system.storage.connections import Connections, parse_url
+from knowledge_system.storage.cost_report import SqlCostReport
 from knowledge_system.storage.exchanges import SqlExchanges
 from knowledge_system.storage.ingest import SqlIngestLog
 from knowledge_system.storage.injections import SqlFeedback, SqlInjections
@@ -22,6 +24,7 @@ from knowledge_system.storage.ledger import SqlLedger
 from knowledge_system.storage.outbox import SqlOutbox
 from knowledge_system.storage.questions import SqlQuestions
 from knowledge_system.storage.schema import instance
+from knowledge_system.storage.setting_changes import SqlSettingChanges
 from knowledge_system.storage.trajectories import SqlTrajectories
 from knowledge_system.storage.upgrade import bring_to_head
 from knowledge_system.storage.vectors import SqlVectors
@@ -108,6 +111,18 @@ class Database:
         """Return trajectories, injections and feedback."""
         parts = (self.connections, self._clock)
         return PathState(SqlTrajectories(*parts), SqlInjections(*parts), SqlFeedback(*parts))
+
+    def setting_changes(self) -> SqlSettingChanges:
+        """Return settings changed at run time."""
+        return SqlSettingChanges(self.connections, self._clock)
+
+    def cost_report(self) -> SqlCostReport:
+        """Return what reports costs."""
+        return SqlCostReport(self.connections, self._clock)
+
+    def census(self) -> SqlCensus:
+        """Return what counts the truth cheaply."""
+        return SqlCensus(self.connections, self._clock)
 
     async def instance_id(self) -> str:
         """Return the random identity this database got when it was created; copies share it."""

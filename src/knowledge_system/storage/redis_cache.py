@@ -100,6 +100,10 @@ class RedisCache:
         """Return how many entries there are, None when Redis cannot be asked."""
         return await self._tried(self._counted, None)
 
+    async def answers(self) -> bool:
+        """Tell whether Redis answers; False also for a few seconds after it did not."""
+        return bool(await self._tried(self._client.ping, False))  # noqa: FBT003 -- what is returned otherwise
+
     async def stats(self) -> Mapping[str, float]:
         """Return hits, misses and errors of this process."""
         return {"hits": self._hits, "misses": self._misses, "errors": self._errors}
