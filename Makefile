@@ -23,6 +23,8 @@ check: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/reference.py --check
+	$(BIN)/python scripts/monitoring.py --check
+	$(BIN)/python scripts/reviewed.py
 	$(BIN)/python scripts/style_figures.py
 
 lock: $(VENV)/installed-dev
