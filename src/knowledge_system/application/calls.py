@@ -81,6 +81,17 @@ async def _remember(system: KnowledgeSystem, raw: Document, _: Progress) -> Docu
     return await system.remember(raw)
 
 
+async def _index_process(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
+    del raw
+    return {"index_process": system.parts.index_processes()}
+
+
+async def _diagnose(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
+    from knowledge_system.application.diagnosing import diagnose
+
+    return await diagnose(system.parts, raw["what"])
+
+
 def _plain(verb: str) -> Callable[[KnowledgeSystem, Document, Progress], Awaitable[Document]]:
     async def call(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
         document: Document = await getattr(system, verb)(**raw)
@@ -99,8 +110,11 @@ VERBS: Mapping[str, Callable[[KnowledgeSystem, Document, Progress], Awaitable[Do
     "feedback": _feedback,
     "remember": _remember,
     "index_backfill": _backfill,
+    "index_process": _index_process,
+    "diagnose": _diagnose,
     **{verb: _plain(verb) for verb in ("index_status", "index_rebuild", "index_optimize", "index_verify", "doctor")},
     "cache_warm": _plain("cache_warm"),
+    "config_undo": _plain("config_undo"),
 }
 """Everything that needs the data directory to itself; all else reads the database beside the service."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 from knowledge_system.domain.clock import SystemClock
 from knowledge_system.domain.events import IndexRebuilt, discard
+from knowledge_system.domain.tracing import Tracer
 from knowledge_system.storage.home import Home
 
 if TYPE_CHECKING:
@@ -16,10 +17,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from knowledge_system.application.caches import Caches
+    from knowledge_system.application.health import Health
     from knowledge_system.application.learning import Teaching
+    from knowledge_system.application.memory import MemoryMonitor
+    from knowledge_system.application.renewals import Renewals
+    from knowledge_system.application.runtime_settings import RuntimeSettings
+    from knowledge_system.application.telemetry import Telemetry
     from knowledge_system.domain.clock import Clock
-    from knowledge_system.domain.embedding import EmbeddingSpace
-    from knowledge_system.domain.events import Emit
+    from knowledge_system.domain.embedding import EmbeddingModel, EmbeddingSpace
+    from knowledge_system.domain.events import Emit, Event
+    from knowledge_system.domain.index import OwnedIndex
     from knowledge_system.domain.knowledge import Extractor
     from knowledge_system.domain.sensitivity import Gatekeeper
     from knowledge_system.domain.sessions import TranscriptReader
@@ -32,38 +39,49 @@ if TYPE_CHECKING:
     from knowledge_system.sensitivity.layers import Layers
     from knowledge_system.settings import Settings
     from knowledge_system.storage.database import Database
-    from knowledge_system.storage.edge import EdgeIndex
+    from knowledge_system.storage.index_supervised import SupervisedIndex
 
 
 @dataclass(slots=True)
 class Parts:
     """The parts of one running system. Use as an async context manager: it closes what was opened, newest first.
 
-    `purpose` is what others are told when they find the data directory taken.
+    `purpose` is what others are told when they find the data directory taken. `resident` is set by a service before
+    it opens anything: its index lives in a process of its own, `processes`, unless the settings say otherwise.
     """
 
     settings: Settings
     purpose: str
     clock: Clock = field(default_factory=SystemClock)
     emit: Emit = discard
+    tracer: Tracer = field(default_factory=Tracer)
+    resident: bool = False
+    processes: list[SupervisedIndex] = field(default_factory=list)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _opening_database: asyncio.Lock = field(default_factory=asyncio.Lock)
     _opening_index: asyncio.Lock = field(default_factory=asyncio.Lock)
     _opening_second: asyncio.Lock = field(default_factory=asyncio.Lock)
     _opening_caches: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _opening_engine: asyncio.Lock = field(default_factory=asyncio.Lock)
     _home: Home | None = None
     _locked: bool = False
     _database: Database | None = None
     _truth: Truth | None = None
     _model: LocalEmbeddingModel | None = None
-    _index: EdgeIndex | None = None
+    _index: OwnedIndex | None = None
+    _indexes: dict[str, OwnedIndex] = field(default_factory=dict)
     _indexer: Indexer | None = None
     _second: SecondSpace | None = None
     _engine: Engine | None = None
+    _engines: Renewals | None = None
+    _runtime: RuntimeSettings | None = None
     _layers: Layers | None = None
     _caches: Caches | None = None
     _asker: RememberingModel | None = None
     _teaching: Teaching | None = None
+    _health: Health | None = None
+    _memory: MemoryMonitor | None = None
+    telemetry: Telemetry | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,7 +134,16 @@ class Parts:
         url = self.settings.tree.database.url or file_url(self.home().path / "analytics.db")
         database = await Database.open(url, self.clock)
         self._stack.push_async_callback(database.close)
+        await self.runtime().load(database)
         return database
+
+    def runtime(self) -> RuntimeSettings:
+        """Return the settings as they can be changed while the system runs; those changed before are in force."""
+        if self._runtime is None:
+            from knowledge_system.application.runtime_settings import RuntimeSettings
+
+            self._runtime = RuntimeSettings(self)
+        return self._runtime
 
     def model(self) -> LocalEmbeddingModel:
         """Return the local embedding model."""
@@ -135,10 +162,30 @@ class Parts:
     async def engine(self) -> Engine:
         """Return the engine that every model call of this system goes through."""
         if self._engine is None:
-            from knowledge_system.application.engine import open_engine
-
-            self._engine = await open_engine(self)
+            async with self._opening_engine:
+                if self._engine is None:
+                    self._engine = await self._new_engine()
         return self._engine
+
+    async def reopen(self) -> None:
+        """Let whatever is asked of models from now on follow the settings as they are now.
+
+        Calls under way finish with the engine they began with; it is closed when none of them can still be.
+        """
+        async with self._opening_engine:
+            self._teaching = None
+            if self._engine is not None:
+                self._engine = await self._new_engine()
+
+    async def _new_engine(self) -> Engine:
+        from knowledge_system.application.engine import open_engine
+        from knowledge_system.application.renewals import Renewals
+
+        if self._engines is None:
+            await self.database()  # closed after every engine
+            self._engines = Renewals()
+            self.at_close(self._engines.aclose)
+        return await self._engines.renewed(lambda at_close: open_engine(self, at_close))
 
     def layers(self) -> Layers:
         """Return what judges the sensitivity of whatever a model is shown."""
@@ -165,29 +212,50 @@ class Parts:
             from knowledge_system.embedding.remembered import RememberingModel
 
             most = self.settings.tree.cache.l1.max
-            self._asker = RememberingModel(self.model(), caches.state.questions, most, caches.emit)
+            self._asker = RememberingModel(self.embedder(), caches.state.questions, most, caches.emit)
             caches.watch(self._asker, self._asker.forget)
         return self._asker
 
-    async def index(self) -> EdgeIndex:
+    async def index(self) -> OwnedIndex:
         """Return the index; one that is not sound is rebuilt from the truth first."""
         if self._index is None:
             async with self._opening_index:
                 if self._index is None:
                     self._index = await self.open_index(self.model().space)
-                    await self._repaired(self._index)
+                    await self.repaired(self._index)
         return self._index
 
-    async def open_index(self, space: EmbeddingSpace) -> EdgeIndex:
-        """Open the index of a space, sound or not; it is closed with these parts."""
-        from knowledge_system.storage.edge import EdgeIndex
+    async def open_index(self, space: EmbeddingSpace) -> OwnedIndex:
+        """Open the index of a space once, sound or not; it is closed with these parts."""
+        if space.key not in self._indexes:
+            from knowledge_system.application.index_process import open_index
+            from knowledge_system.application.observed import ObservedIndex
 
-        self.own()
-        index = await EdgeIndex.open(self.home().index, space)
-        self._stack.push_async_callback(index.close)
-        return index
+            self.own()
+            index = ObservedIndex(await open_index(self, space), space.dimension, self.announce)
+            self._indexes[space.key] = index
+            self._stack.push_async_callback(index.close)
+        return self._indexes[space.key]
 
-    async def _repaired(self, index: EdgeIndex) -> None:
+    def open_index_if_any(self) -> OwnedIndex | None:
+        """Return the index when something has opened it already."""
+        return self._index
+
+    def announce(self, event: Event) -> None:
+        """Tell `event` to whoever listens by now."""
+        self.emit(event)
+
+    def embedder(self) -> EmbeddingModel:
+        """Return the local embedding model as a port that announces what it computes."""
+        from knowledge_system.application.observed import ObservedModel
+
+        return ObservedModel(self.model(), self.announce)
+
+    def index_processes(self) -> list[dict[str, Any]]:
+        """Return how each process that holds an index is; none where the index lives in this process."""
+        return [asdict(index.process()) for index in self.processes]
+
+    async def repaired(self, index: OwnedIndex) -> None:
         """Rebuild an index that is broken, or empty because it was deleted or belongs to a new embedding space."""
         status = await index.status()
         truth = await self.truth()
@@ -204,7 +272,7 @@ class Parts:
             from knowledge_system.application.larger import follower
             from knowledge_system.retrieval.indexing import Indexer
 
-            self._indexer = Indexer(await self.truth(), await self.index(), self.model(), await follower(self))
+            self._indexer = Indexer(await self.truth(), await self.index(), self.embedder(), await follower(self))
         return self._indexer
 
     async def second(self) -> SecondSpace:
@@ -237,6 +305,23 @@ class Parts:
 
             self._teaching = Teaching(self)
         return self._teaching
+
+    def health(self) -> Health:
+        """Return what tells how this system is; what it checks is opened when it is first asked."""
+        if self._health is None:
+            from knowledge_system.application.health import Health
+
+            self._health = Health(self)
+            self.at_close(self._health.close)
+        return self._health
+
+    def memory(self) -> MemoryMonitor:
+        """Return what watches the memory of this process."""
+        if self._memory is None:
+            from knowledge_system.application.memory import MemoryMonitor
+
+            self._memory = MemoryMonitor(self)
+        return self._memory
 
     def extractor(self) -> Extractor:
         """Return what judges exchanges without a model."""

@@ -25,6 +25,7 @@ async def examine(parts: Parts) -> list[Finding]:
     findings.append(await attempt("model", lambda: _model(parts)))
     findings.extend(await _truth(parts))
     findings.append(await _index(parts))
+    findings.extend(_processes(parts))
     findings.extend(await _capture(parts))
     return findings
 
@@ -89,6 +90,12 @@ async def _index(parts: Parts) -> Finding:
     except Busy as error:
         return Finding("index", "warning", error.message, "checked when the other process has ended")
     return await attempt("index", lambda: _compared(parts))
+
+
+def _processes(parts: Parts) -> list[Finding]:
+    from knowledge_system.application.index_process import findings
+
+    return findings(parts) if parts.processes else []
 
 
 async def _compared(parts: Parts) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowledge_system.application.engine import budget_status, embedding_provider_of, engine_options
 from knowledge_system.application.larger import SpaceFollower, coverage, larger_space
+from knowledge_system.application.observed import ObservedModel
 from knowledge_system.domain.errors import KnowledgeError
 from knowledge_system.domain.events import IndexRebuilt
 from knowledge_system.domain.inference import NANO, PriceUnknown, Usage
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from knowledge_system.embedding.remote import Meter
     from knowledge_system.inference.prices import Price
     from knowledge_system.retrieval.backfill import Estimate
-    from knowledge_system.settings import Configuration
 
 Document = dict[str, Any]
 
@@ -90,7 +90,7 @@ async def backfill(parts: Parts, limit: int | None, progress: Callable[[str, int
         done += owners
         progress("backfill", done, total)
 
-    work = _backfill(second, remote, parts.settings.tree)
+    work = _backfill(parts, second, remote)
     stopped = await _ended(work.run(tally, limit, step))
     return {
         "entries": tally.owners,
@@ -108,7 +108,7 @@ async def embed_new(parts: Parts) -> None:
     """Embed what waits for it. Raises what ends it early; what is left waits on."""
     second, remote = await parts.second(), await model(parts)
     await second.follow()
-    await _backfill(second, remote, parts.settings.tree).waiting(BackfillTally())
+    await _backfill(parts, second, remote).waiting(BackfillTally())
 
 
 async def _admission(parts: Parts) -> Admission:
@@ -120,11 +120,11 @@ async def _admission(parts: Parts) -> Admission:
     return Admission(await parts.truth(), larger_space(tree), lambda level: bool(allowed([candidate], level, internal)))
 
 
-def _backfill(second: SecondSpace, remote: RemoteEmbeddingModel, tree: Configuration) -> Backfill:
+def _backfill(parts: Parts, second: SecondSpace, remote: RemoteEmbeddingModel) -> Backfill:
     def embedder(project: str, sensitivity: Sensitivity) -> EmbeddingModel:
-        return remote.serving(Purpose(project=project, sensitivity=sensitivity))
+        return ObservedModel(remote.serving(Purpose(project=project, sensitivity=sensitivity)), parts.announce)
 
-    return Backfill(second, embedder, tree.embeddings.batch_size)
+    return Backfill(second, embedder, parts.settings.tree.embeddings.batch_size)
 
 
 async def _ended(work: Awaitable[None]) -> KnowledgeError | None:

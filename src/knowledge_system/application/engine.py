@@ -24,13 +24,15 @@ from knowledge_system.inference.vendors import vendors
 from knowledge_system.storage.budget_standing import BudgetRules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
     from knowledge_system.application.compose import Parts
     from knowledge_system.domain.money import BudgetStatus
     from knowledge_system.settings import Configuration
     from knowledge_system.storage.database import EngineState
+
+    AtClose = Callable[[Callable[[], Awaitable[None]]], None]
 
 Document = dict[str, Any]
 
@@ -131,17 +133,20 @@ def engine_options(tree: Configuration) -> EngineOptions:
     )
 
 
-async def open_engine(parts: Parts) -> Engine:
+async def open_engine(parts: Parts, at_close: AtClose | None = None) -> Engine:
     """Return an engine of all chat and embedding models; `Parts.engine` has the one of the running system.
 
-    Money, breakers and audit are shared with every other process over the same database.
+    Money, breakers and audit are shared with every other process over the same database. `at_close` is told what is
+    to be done when the engine is not used any more; without one that is when `parts` are closed.
     """
+    await parts.database()  # what was changed at run time is known from here on
+    closing = at_close or parts.at_close
     tree = parts.settings.tree
     check_names(tree)
     state, options = await engine_state(parts), engine_options(tree)
     providers = [*(provider_of(tree, name) for name in named_providers(tree)), *embedding_providers(tree)]
     for provider in providers:
-        parts.at_close(provider.aclose)
+        closing(provider.aclose)
     candidates = [candidate_of(provider, breaker_rule(tree, provider.name)) for provider in providers]
     caches = await parts.caches()
     shared = Shared(state.ledger, state.breakers, caches.l2, caches.state.generation)
@@ -149,13 +154,19 @@ async def open_engine(parts: Parts) -> Engine:
     engine = build_engine(candidates, shared, options, Surroundings(parts.clock, caches.emit), layers)
     listen(layers, engine)
     caches.watch(engine)
-    parts.at_close(engine.close)
+    closing(engine.close)
+
+    async def leave() -> None:
+        caches.leave_out(engine)
+
+    closing(leave)
     return engine
 
 
 async def engine_state(parts: Parts) -> EngineState:
     """Return ledger, breakers and audit log."""
-    return (await parts.database()).engine_state(budget_rules(parts.settings.tree))
+    database = await parts.database()
+    return database.engine_state(budget_rules(parts.settings.tree))
 
 
 def budget_document(status: BudgetStatus) -> Document:
@@ -183,13 +194,15 @@ async def budget_status(parts: Parts) -> Document:
     return budget_document(await state.ledger.status())
 
 
-async def budget_change(parts: Parts, action: str, key: str = "", dollars: float | None = None) -> Document:
+async def budget_change(
+    parts: Parts, action: str, key: str = "", dollars: float | None = None, actor: str = "command line"
+) -> Document:
     """Change the budget and read the effective state back. Raises IntegrityFailure when it did not take effect."""
     if dollars is not None and dollars < 0:
         raise UsageError("a limit cannot be negative", hint="0 forbids every paid call")
     state = await engine_state(parts)
     amount = None if dollars is None else nano(dollars)
-    await state.ledger.change(action, key, amount, actor="command line")
+    await state.ledger.change(action, key, amount, actor=actor)
     status = await state.ledger.status()
     wanted = {"freeze": status.frozen, "unfreeze": not status.frozen}.get(action, True)
     if not wanted or (action == "set-limit" and not key and status.limit_nano != amount):
@@ -199,8 +212,9 @@ async def budget_change(parts: Parts, action: str, key: str = "", dollars: float
 
 async def provider_status(parts: Parts) -> Document:
     """Return every provider with its model, place, price, breaker, and what keeps it from being used."""
-    check_names(parts.settings.tree)
-    tree, state = parts.settings.tree, await engine_state(parts)
+    state = await engine_state(parts)
+    tree = parts.settings.tree
+    check_names(tree)
     breakers = {one.provider: one for one in await state.breakers.status()}
     rows = []
     for name in named_providers(tree):
@@ -222,11 +236,11 @@ async def provider_status(parts: Parts) -> Document:
     return {"providers": rows, "strategy": tree.inference.active_strategy}
 
 
-async def provider_reset(parts: Parts, provider: str) -> Document:
+async def provider_reset(parts: Parts, provider: str, actor: str = "command line") -> Document:
     """Close a breaker by hand. Raises NotFound for a provider that does not exist."""
     if provider not in vendors():
         raise NotFound(f"no provider is called {provider}", hint=f"one of: {', '.join(vendors())}")
-    await (await engine_state(parts)).breakers.reset(provider, "command line")
+    await (await engine_state(parts)).breakers.reset(provider, actor)
     return await provider_status(parts)
 
 

@@ -82,6 +82,10 @@ class Gateway:
         self.models = models
         self.clock = clock
 
+    def follow(self, engine: LanguageModel, models: Models) -> None:
+        """Ask another engine from the next call on."""
+        self._engine, self.models = engine, models
+
     async def infer(self, call: Call) -> Reply:
         """Answer. Raises NotFound for an unknown model, else as the engine."""
         placed = self.models.placed(call, embeds=False)
@@ -102,13 +106,22 @@ class Gateway:
 
 async def open_gateway(parts: Parts, jobs: Sequence[Job] = ()) -> Gateway:
     """Return the gateway over the engine of `parts`, which also does `jobs` from time to time; closed with them."""
+    gateway = Gateway(await parts.engine(), await _models(parts), parts.clock)
+
+    async def follow() -> None:
+        gateway.follow(await parts.engine(), await _models(parts))
+
+    parts.runtime().listen(follow)
+    await start_upkeep(parts, [warming_job(parts), *jobs])
+    return gateway
+
+
+async def _models(parts: Parts) -> Models:
     tree = parts.settings.tree
     providers = [*(provider_of(tree, name) for name in named_providers(tree)), *embedding_providers(tree)]
     for provider in providers:  # asked for their names only: the engine opens its own
         await provider.aclose()
-    models = Models(_targets(providers), tree.embeddings.remote.provider)
-    await start_upkeep(parts, [warming_job(parts), *jobs])
-    return Gateway(await parts.engine(), models, parts.clock)
+    return Models(_targets(providers), tree.embeddings.remote.provider)
 
 
 def _targets(providers: Sequence[Provider]) -> tuple[Target, ...]:

@@ -20,7 +20,8 @@ async def status(parts: Parts) -> Document:
     space = await larger.coverage(parts)
     if await larger.in_use(parts):
         space |= index_document(await (await parts.second()).index.status())
-    return {**document, "outbox": await (await parts.truth()).outbox.depth(), "larger_space": space}
+    document |= {"outbox": await (await parts.truth()).outbox.depth(), "larger_space": space}
+    return {**document, "index_process": parts.index_processes()}
 
 
 async def rebuild(parts: Parts) -> Document:

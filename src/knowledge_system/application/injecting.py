@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowledge_system.domain.clock import to_public
 from knowledge_system.domain.errors import KnowledgeError
+from knowledge_system.domain.events import FeedbackGiven
 from knowledge_system.domain.feedback import Feedback, FeedbackVerdict
 from knowledge_system.domain.injection import InjectionRequest, Occasion, Trust
 from knowledge_system.domain.search import Scope, SearchRequest
@@ -89,6 +90,7 @@ async def give_feedback(system: KnowledgeSystem, raw: Document) -> Document:
         identity, verdict, raw.get("actor", "user"), now, raw.get("session_id", ""), raw.get("note", "")[:2000]
     )
     await path.feedback.record(given)
+    parts.emit(FeedbackGiven(identity, verdict.value))
     item = (await truth.items.get([identity]))[identity]
     confidence = judged(item.confidence, verdict)
     if verdict is FeedbackVerdict.WRONG:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from knowledge_system.application.observed import ObservedModel
 from knowledge_system.domain.errors import KnowledgeError, ModelUnavailable
 from knowledge_system.domain.events import SpaceBehind, SpaceCovered
 from knowledge_system.embedding.remote import QUERY, Purpose, remote_space
@@ -87,7 +88,7 @@ def _asking(parts: Parts) -> Callable[[str, Sensitivity], Awaitable[Vector]]:
         purpose = Purpose(QUERY, sensitivity, deadline=parts.clock.now() + timedelta(seconds=seconds))
         try:
             async with asyncio.timeout(seconds + GRACE):
-                (vector,) = await remote.serving(purpose).embed([question])
+                (vector,) = await ObservedModel(remote.serving(purpose), parts.announce).embed([question])
         except TimeoutError as error:
             raise ModelUnavailable(
                 f"no vector for the question within {seconds:g} s", hint="raise embeddings.remote.queryTimeout"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from knowledge_system.application.resident import Resident, ResidentOptions
 from knowledge_system.application.upkeep import Job
+from knowledge_system.domain.capture import by_itself
 from knowledge_system.storage.spool import DirectorySpool
 
 if TYPE_CHECKING:
@@ -54,7 +56,9 @@ def capture_job(parts: Parts) -> Job:
 
 def reside(system: KnowledgeSystem) -> None:
     """Start the resident service beside everything else; it is ended when the system is closed."""
-    task = asyncio.get_running_loop().create_task(make_resident(system).run(), name="resident")
+    context = contextvars.copy_context()
+    context.run(lambda: by_itself.set(True))
+    task = asyncio.get_running_loop().create_task(make_resident(system).run(), name="resident", context=context)
 
     async def end() -> None:
         task.cancel()

@@ -105,7 +105,8 @@ class Resident:
             return
         dirty, self._dirty = self._dirty, set()
         try:
-            stored = await self._store({*dirty, *self._transcripts(notices)}, notices)
+            with self._system.parts.tracer.trace("capture", interactive=False, attributes={"notices": len(notices)}):
+                stored = await self._store({*dirty, *self._transcripts(notices)}, notices)
         except BaseException:
             self._dirty |= dirty
             raise
@@ -157,7 +158,8 @@ class Resident:
         self._fresh.clear()
         self._flush.clear()
         try:
-            await self._system.learn(LearningTally())
+            with self._system.parts.tracer.trace("learn", interactive=False):
+                await self._system.learn(LearningTally())
         except BaseException:
             self._fresh.set()
             raise

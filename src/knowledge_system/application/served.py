@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from knowledge_system.application.addresses import CALL_PATH, LEASE, SERVICE, VE
 from knowledge_system.application.calls import error_of, request_arguments
 from knowledge_system.application.system import KnowledgeSystem, silent
 from knowledge_system.domain.clock import to_stored
-from knowledge_system.domain.errors import DependencyUnavailable, UsageError
+from knowledge_system.domain.errors import DependencyUnavailable, KnowledgeError, UsageError
 from knowledge_system.storage.home import Home
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ STARTING_WITHIN = 15.0
 """Seconds that a command waits for a service that is just starting."""
 GIVEN_BACK_WITHIN = 5.0
 """Seconds that a process which has the directory merely at hand gets to give it back."""
+DIAGNOSED_WITHIN = 30.0
+"""Seconds that the service has to say how it is: one that hangs is what is being looked for."""
 _LOOK_EVERY = 0.05
 IMPORT_BYTES = 4_000_000
 """Size of the pieces in which an import travels; the service refuses bodies above ten megabytes."""
@@ -46,17 +49,24 @@ class Service:
         self._place = urlsplit(url)
         self._token = token
 
-    async def call(self, verb: str, arguments: Document, progress: Progress | None = None) -> Document:
-        """Have the service do `verb`. Raises what it raised; DependencyUnavailable when it does not answer."""
+    async def call(
+        self, verb: str, arguments: Document, progress: Progress | None = None, within: float | None = None
+    ) -> Document:
+        """Have the service do `verb`. Raises what it raised; DependencyUnavailable when it does not answer.
+
+        It may take as long as it takes, or `within` seconds.
+        """
         loop = asyncio.get_running_loop()
 
         def tell(stage: str, done: int, total: int) -> None:
             if progress is not None:
                 loop.call_soon_threadsafe(progress, stage, done, total)
 
-        return await asyncio.to_thread(self._call, verb, arguments, tell)
+        return await asyncio.to_thread(self._call, verb, arguments, tell, within)
 
-    def _call(self, verb: str, arguments: Document, tell: Callable[[str, int, int], None]) -> Document:
+    def _call(
+        self, verb: str, arguments: Document, tell: Callable[[str, int, int], None], within: float | None
+    ) -> Document:
         connection = http.client.HTTPConnection(
             self._place.hostname or "", self._place.port or 80, timeout=CONNECT_WITHIN
         )
@@ -67,7 +77,7 @@ class Service:
         }
         try:
             connection.connect()
-            connection.sock.settimeout(None)  # an ingest takes as long as it takes; a dead service closes the socket
+            connection.sock.settimeout(within)  # an ingest takes as long as it takes; a dead service closes the socket
             connection.request("POST", CALL_PATH + verb, json.dumps(arguments).encode(), headers)
             response = connection.getresponse()
             return _outcome(_documents(response), tell)
@@ -169,9 +179,24 @@ class ServedSystem(KnowledgeSystem):
         """Have the service record a verdict."""
         return await self._service.call("feedback", arguments)
 
+    async def status(self) -> Document:
+        """Return what the database tells, and how the service's processes are."""
+        document = await super().status()
+        with contextlib.suppress(KnowledgeError):  # a service that is just ending: the database still tells the rest
+            document |= await self._service.call("index_process", {})
+        return document
+
     async def doctor(self) -> Document:
         """Have the service examine itself."""
         return await self._service.call("doctor", {})
+
+    async def diagnose(self, what: str) -> Document:
+        """Have the service diagnose itself, unless it is what does not answer."""
+        return await self._service.call("diagnose", {"what": what}, within=DIAGNOSED_WITHIN)
+
+    async def config_undo(self, change: str) -> Document:
+        """Have the service take back a change of settings: it is the one that follows it at once."""
+        return await self._service.call("config_undo", {"change": change})
 
     async def cache_warm(self, queries: Sequence[str] | None, limit: int, days: int) -> Document:
         """Have the service prepare questions: it is the one that will be asked."""

@@ -174,7 +174,8 @@ class KnowledgeSystem:
 
     async def find(self, request: SearchRequest) -> SearchResponse:
         """Answer a question with nouns instead of a document."""
-        return await (await self._search()).search(request)
+        with self._parts.tracer.trace("knowledge-search", attributes={"scope": request.scope.value}):
+            return await (await self._search()).search(request)
 
     async def remember(self, arguments: Document) -> Document:
         """Save a statement (`title`, `content`, `type`, `project`) as an item with its own evidence."""
@@ -308,7 +309,8 @@ class KnowledgeSystem:
         from knowledge_system.application.capturing import last_measured
 
         capture = await last_measured(self._parts)
-        return {**document, "larger_space": await coverage(self._parts), "capture": capture}
+        more = {"larger_space": await coverage(self._parts), "index_process": self._parts.index_processes()}
+        return {**document, **more, "capture": capture}
 
     async def doctor(self) -> Document:
         """Check everything; `exit_code` is that of the gravest finding."""
@@ -358,6 +360,10 @@ class KnowledgeSystem:
 
         return await indexes.verify(self._parts)
 
+    async def config_undo(self, change: str) -> Document:
+        """Take back a change of settings made at run time."""
+        return await self._parts.runtime().undo(change, "command line")
+
     async def cache_warm(self, queries: Sequence[str] | None, limit: int, days: int) -> Document:
         """Prepare questions for searching: given ones, or those asked most in the last `days`."""
         from knowledge_system.application.cache import cache_warm
@@ -389,4 +395,6 @@ async def opened(
     async with parts:
         await ask_for(settings.home, parts.clock)
         service = None if alone else await find_service(settings.home, parts.clock)
+        if service is None:
+            await parts.runtime().recall()
         yield KnowledgeSystem(parts) if service is None else ServedSystem(parts, service)

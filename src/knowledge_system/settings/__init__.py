@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from knowledge_system.domain.errors import DependencyUnavailable, NotFound, UsageError
 from knowledge_system.settings.sections import Configuration as Configuration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 ENV_PREFIX = "KNOWLEDGE__"
 
@@ -35,6 +35,8 @@ class Settings(BaseModel):
     home: Path
     config_file: Path
     tree: Configuration
+    file: dict[str, Any] = Field(default_factory=dict, repr=False)
+    environ: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     @property
     def topics_file(self) -> Path:
@@ -58,8 +60,41 @@ def load(home: Path | None = None, config: Path | None = None, environ: Mapping[
     named = config or (Path(variables["KNOWLEDGE_CONFIG"]) if variables.get("KNOWLEDGE_CONFIG") else None)
     path = (named or root / "config.json").expanduser().absolute()
     raw = read_file(path, required=named is not None)
-    overridden = _merge(raw, _from_environment(variables))
-    return Settings(home=root, config_file=path, tree=validate(overridden, str(path)))
+    environment = _from_environment(variables)
+    tree = validate(_merge(raw, environment), str(path))
+    return Settings(home=root, config_file=path, tree=tree, file=raw, environ=environment)
+
+
+def with_overrides(settings: Settings, overrides: Mapping[str, object]) -> Settings:
+    """Return `settings` with values (by dotted key) between file and environment. Raises UsageError as `load`."""
+    raw = settings.file
+    for key, value in overrides.items():
+        raw = _merge(raw, nested(key, value))
+    return settings.model_copy(update={"tree": validate(_merge(raw, settings.environ), "with what was changed")})
+
+
+def nested(key: str, value: object) -> dict[str, Any]:
+    """Return the tree that holds `value` at the dotted `key`, and nothing else."""
+    return cast("dict[str, Any]", reduce(lambda inner, step: {step: inner}, reversed(key.split(".")), value))
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Return the values of a tree by dotted key; lists are values. Raises UsageError for a dot within a name."""
+    found: dict[str, object] = {}
+    for name, value in tree.items():
+        if "." in name:
+            raise UsageError(f"the key {prefix}{name} has a dot in it", hint="nest objects: {'budget': {'monthly': 5}}")
+        inside = leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        found.update(inside)
+    return found
+
+
+def refuse_unknown(tree: Configuration, keys: Iterable[str]) -> None:
+    """Raise UsageError for the first of the dotted `keys` that `tree` does not spell so, with a suggestion."""
+    known = _dotted(dump(tree))
+    for key in keys:
+        if key not in known:
+            raise UsageError(f"unknown key {key}{_suggest(key, known)}", hint="`knowledge config schema` lists them")
 
 
 def validate(raw: dict[str, Any], origin: str) -> Configuration:
@@ -121,8 +156,7 @@ def with_value(raw: dict[str, Any], key: str, text: str) -> dict[str, Any]:
         value: object = json.loads(text)
     except ValueError:
         value = text
-    nested = reduce(lambda inner, step: {step: inner}, reversed(key.split(".")), value)
-    return _merge(raw, cast("dict[str, Any]", nested))
+    return _merge(raw, nested(key, value))
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, Any]:

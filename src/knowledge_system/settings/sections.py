@@ -175,9 +175,14 @@ class Injected(Section):
 
 
 class Vectors(Section):
-    """Where the derived index lives."""
+    """Where the derived index lives.
+
+    `process`: `child` keeps the embedded index in a supervised process of its own, `inline` in the process that uses
+    it; `auto` is `child` in a resident service and `inline` in a command.
+    """
 
     backend: Literal["edge", "qdrant"] = "edge"
+    process: Literal["auto", "child", "inline"] = "auto"
     url: str | None = None
     shards: dict[str, str] | None = None
 
@@ -210,11 +215,33 @@ class Cache(Section):
     l2: CacheLevel2 = CacheLevel2()
 
 
+class Token(Section):
+    """A token of the HTTP door: its SHA-256 in hexadecimal digits, or the variable that holds it (or `*_FILE`).
+
+    `read` searches and looks, `write` also stores and asks models, `admin` also changes how the system works.
+    """
+
+    name: str = Field(min_length=1, max_length=60)
+    scope: Literal["read", "write", "admin"] = "read"
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    token_env: str | None = Field(None, pattern="^[A-Za-z_][A-Za-z0-9_]*$")
+
+
 class Server(Section):
-    """Address of the HTTP door."""
+    """The HTTP door: its address, who may come in, and how long it waits; times in milliseconds.
+
+    A request has `headerTimeout` to tell what it wants and `bodyTimeout` to send its body; it is answered within
+    `deadline`. At most `connections` are open at once. An address has `failures` wrong tokens a minute.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(3000, ge=0, le=65535)
+    tokens: tuple[Token, ...] = ()
+    header_timeout: int = Field(10_000, ge=10)
+    body_timeout: int = Field(30_000, ge=10)
+    deadline: int = Field(300_000, ge=10)
+    connections: int = Field(512, ge=1)
+    failures: int = Field(20, ge=1)
 
 
 class Backup(Section):
@@ -222,6 +249,21 @@ class Backup(Section):
 
     dir: str | None = None
     retention_days: int = Field(30, ge=1)
+
+
+class Telemetry(Section):
+    """What the service tells of itself; its metrics are always at `/metrics`.
+
+    A request that takes `slowRequestMs` (milliseconds) is logged with its whole trace, without content. `otlpEndpoint`
+    is where traces go over OTLP/HTTP (`http://127.0.0.1:4318`), None: nowhere. `logFormat` is that of the service's
+    log; `auto` is JSON where standard error is no terminal. With more than `memoryLimitMb` resident the service keeps
+    what its memory is made of.
+    """
+
+    slow_request_ms: int = Field(2000, ge=1)
+    otlp_endpoint: str | None = None
+    log_format: Literal["auto", "json", "console"] = "auto"
+    memory_limit_mb: int = Field(1024, ge=64)
 
 
 class Sensitive(Section):
@@ -246,6 +288,7 @@ class Configuration(Section):
     server: Server = Server()
     backup: Backup = Backup()
     sensitivity: Sensitive = Sensitive()
+    telemetry: Telemetry = Telemetry()
 
     @field_validator("budget")
     @classmethod

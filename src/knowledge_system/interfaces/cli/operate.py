@@ -1,4 +1,4 @@
-"""`knowledge status`, `doctor`, `index`, `config`, `models`."""
+"""`knowledge status`, `index`, `config`, `models`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,11 @@ index_app = typer.Typer(help="The derived index: status, rebuild, optimize, veri
 config_app = typer.Typer(help="Configuration: show, get, set, validate, schema.", no_args_is_help=True)
 models_app = typer.Typer(help="Local embedding models: list, install, verify.", no_args_is_help=True)
 
-MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "error": ("FAIL", "red")}
-
 
 def status(context: Context) -> None:
     """Show what is stored and how far learning and indexing have followed."""
     invocation = current(context)
     invocation.show(invocation.run("status", lambda system: system.status()), _render_status)
-
-
-def doctor(context: Context) -> None:
-    """Check everything; say what is wrong and what to do. Exits with the code of the gravest finding."""
-    invocation = current(context)
-    document = invocation.run("doctor", lambda system: system.doctor())
-    invocation.show(document, _render_doctor)
-    raise typer.Exit(document["exit_code"])
 
 
 @index_app.command("status")
@@ -59,10 +49,10 @@ def index_verify(context: Context) -> None:
 
 @config_app.command("show")
 def config_show(context: Context) -> None:
-    """Print the effective configuration."""
-    from knowledge_system.application.configuration import show
+    """Print the effective configuration, with what was changed at run time."""
+    from knowledge_system.application.configuration import shown
 
-    _print_tree(context, show(current(context).settings()))
+    _print_tree(context, current(context).run("config show", shown))
 
 
 @config_app.command("get")
@@ -136,7 +126,6 @@ def models_verify(context: Context) -> None:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(status)
-    app.command()(doctor)
     index_app.command("backfill")(backfill)
     app.add_typer(index_app, name="index")
     app.add_typer(config_app, name="config")
@@ -176,12 +165,3 @@ def _render_status(document: dict[str, Any]) -> None:
     for alarm in document["capture"]["alarms"]:
         typer.secho(f"ALARM      {alarm}", fg="red")
     typer.echo(f"database   {document['bytes'] / 1e6:.1f} MB")
-
-
-def _render_doctor(document: dict[str, Any]) -> None:
-    for check in document["checks"]:
-        mark, colour = MARKS[check["grade"]]
-        typer.secho(f"{mark:>4}  ", fg=colour, nl=False)
-        typer.echo(f"{check['check']}: {check['detail']}")
-        if check["advice"]:
-            typer.echo(f"      → {check['advice']}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,27 +14,26 @@ from knowledge_system.interfaces.cli.invocation import current, print_json
 if TYPE_CHECKING:
     from knowledge_system.application.system import KnowledgeSystem
 
-TOKEN_VARIABLE = "KNOWLEDGE_API_TOKEN"  # noqa: S105 -- the name of a variable
-
 
 def serve(
     context: Context,
     host: Annotated[str | None, Option(help="Address to listen on (server.host); not loopback: needs a token.")] = None,
     port: Annotated[int | None, Option(help="Port (server.port); 0 takes a free one.", min=0, max=65535)] = None,
 ) -> None:
-    """Serve the engine in the OpenAI protocol: budget, breakers and privacy for any client.
+    """Serve knowledge and the engine over HTTP, the OpenAI protocol and MCP; capture and learn meanwhile.
 
-    Every request needs the token in KNOWLEDGE_API_TOKEN where it is set.
+    Every request needs a token where KNOWLEDGE_API_TOKEN or server.tokens is set.
     """
     invocation = current(context)
-    token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
 
     async def run(system: KnowledgeSystem) -> None:
+        from knowledge_system.application.doorkeepers import api_token, known_tokens
         from knowledge_system.interfaces.http.server import Address, listen, serve_on
 
-        chosen = system.parts.settings.tree.server
+        token, tree = api_token(), system.parts.settings.tree
+        chosen, secured = tree.server, next((one.name for one in known_tokens(tree, token)), None)
         address = Address(chosen.host if host is None else host, chosen.port if port is None else port)
-        with listen(address, token) as listening:
+        with listen(address, secured) as listening:
             await serve_on(listening, system, token, lambda: _tell(listening[1], as_json=invocation.as_json))
 
     invocation.run(SERVICE, run, alone=True)

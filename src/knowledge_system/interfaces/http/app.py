@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import uuid
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
@@ -18,12 +19,19 @@ from knowledge_system import __version__
 from knowledge_system.application.gateway import AUTO, OPERATION
 from knowledge_system.domain.errors import KnowledgeError, NotFound
 from knowledge_system.interfaces.http import gateway as protocol
-from knowledge_system.interfaces.http import problems
+from knowledge_system.interfaces.http import problems, shapes
+from knowledge_system.interfaces.http.admin import admin_routes
+from knowledge_system.interfaces.http.connected import ClientGone, while_connected
+from knowledge_system.interfaces.http.described import allowed, describe, faults
+from knowledge_system.interfaces.http.engine import engine_routes
 from knowledge_system.interfaces.http.guard import Guard, GuardOptions
+from knowledge_system.interfaces.http.health import health_routes
 from knowledge_system.interfaces.http.internal import add_internal
+from knowledge_system.interfaces.http.knowledge import knowledge_routes
+from knowledge_system.interfaces.http.observing import Observing, metrics_routes, stamps
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from starlette.types import Receive, Scope, Send
 
@@ -31,7 +39,6 @@ if TYPE_CHECKING:
     from knowledge_system.application.system import KnowledgeSystem
     from knowledge_system.domain.inference import Call, Delta
 
-_T = TypeVar("_T")
 _CLIENT_GONE = 499
 
 
@@ -39,23 +46,30 @@ def make_app(gateway: Gateway, options: GuardOptions, system: KnowledgeSystem | 
     """Return the ASGI application over an open gateway and system; whoever opened them closes them."""
     app = FastAPI(title="knowledge", version=__version__, docs_url=None, redoc_url=None)
     doors = Doors(gateway)
-    app.add_api_route("/v1/chat/completions", doors.chat, methods=["POST"], response_model=None)
-    app.add_api_route("/v1/embeddings", doors.embeddings, methods=["POST"], response_model=None)
-    app.add_api_route("/v1/models", doors.models, methods=["GET"], response_model=None)
-    app.add_api_route("/v1/models/{name:path}", doors.model, methods=["GET"], response_model=None)
+    shape: dict[str, Any] = {"response_model": shapes.Loose, "tags": ["openai"]}
+    loose = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
+    app.add_api_route("/v1/chat/completions", doors.chat, methods=["POST"], openapi_extra=loose, **shape)
+    app.add_api_route("/v1/embeddings", doors.embeddings, methods=["POST"], openapi_extra=loose, **shape)
+    app.add_api_route("/v1/models", doors.models, methods=["GET"], **shape)
+    app.add_api_route("/v1/models/{name:path}", doors.model, methods=["GET"], **shape)
     if system is not None:
         add_internal(app, system)
+        app.include_router(health_routes(system, anonymous=not (options.token or options.tokens)))
+        for made in (knowledge_routes(system), engine_routes(system.parts, gateway), admin_routes(system.parts)):
+            app.router.routes.extend(made.routes)
+    telemetry = None if system is None else system.parts.telemetry
+    if telemetry is not None:
+        app.include_router(metrics_routes(telemetry))
+    describe(app)
     app.add_exception_handler(KnowledgeError, _known)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientGone, _gone)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(Guard, options=options)
+    app.add_middleware(Observing, telemetry=telemetry)
     return app
-
-
-class ClientGone(Exception):
-    """The client closed its connection: nobody reads the answer."""
 
 
 class Doors:
@@ -137,26 +151,6 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b""})
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T:
-    """Return what `work` returns. Raises ClientGone, after cancelling it, when the client closes first."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(receive))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def _following(deltas: AsyncIterator[Delta]) -> Delta | None:
     return await anext(deltas, None)
 
@@ -188,7 +182,15 @@ async def _known(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 -- as above
-    return problems.plain(request.url.path, error.status_code, error.detail, dict(error.headers or {}))
+    headers, hint = dict(error.headers or {}), getattr(error, "hint", "")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"allow": ", ".join(allowed(request))}
+    return problems.plain(request.url.path, error.status_code, error.detail, headers, hint)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 -- as above
+    return problems.invalid(request.url.path, faults(error))
 
 
 async def _gone(request: Request, error: Exception) -> Response:
@@ -198,4 +200,6 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     unexpected = KnowledgeError(f"unexpected failure: {type(error).__name__}", hint="the server's log says more")
-    return problems.answer(request.url.path, unexpected)
+    answer = problems.answer(request.url.path, unexpected)
+    answer.headers.update(stamps(request))
+    return answer

@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from knowledge_system.application.doorkeepers import admin_record, known_tokens
 from knowledge_system.application.gateway import open_gateway
+from knowledge_system.application.memory import memory_job
+from knowledge_system.application.notifying import Supervisor, supervised
 from knowledge_system.application.residence import capture_job, reside
+from knowledge_system.application.telemetry import open_telemetry
 from knowledge_system.domain.errors import DependencyUnavailable, UsageError
+from knowledge_system.domain.events import RequestRefused
 from knowledge_system.interfaces.http.app import make_app
 from knowledge_system.interfaces.http.guard import GuardOptions, is_loopback
+from knowledge_system.interfaces.http.protocol import MOST_HEADERS, patient_for
 from knowledge_system.interfaces.mcp import add_mcp
 
 if TYPE_CHECKING:
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
 GRACE = 10
 """Seconds that requests under way get to finish when the server is told to stop."""
 
+KEPT_ALIVE = 30
+"""Seconds that a connection without a request stays open."""
 _BACKLOG = 2048
 
 
@@ -55,6 +63,14 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._ready()
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop. Cancelled, it still takes its listeners away from the loop before they close."""
+        try:
+            await super().serve(sockets)
+        finally:
+            for one in getattr(self, "servers", ()):  # none before the start-up
+                one.close()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop gracefully at the first signal; a second SIGINT does not wait."""
@@ -68,11 +84,17 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(one)
 
 
-def make_server(app: FastAPI, ready: Callable[[], None]) -> Server:
-    """Return a server for `app` that logs warnings only, and no requests."""
+def make_server(app: FastAPI, ready: Callable[[], None], patience: float = 10.0, connections: int = 512) -> Server:
+    """Return a server for `app` that logs warnings only, and no requests.
+
+    `patience` are the seconds in which a request must have told what it wants; beyond `connections` it answers 503.
+    """
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=patient_for(patience),
+        h11_max_incomplete_event_size=MOST_HEADERS,
+        limit_concurrency=connections,
+        timeout_keep_alive=KEPT_ALIVE,
         ws="none",
         lifespan="off",
         log_level="warning",
@@ -93,7 +115,8 @@ def listen(address: Address, token: str | None) -> Iterator[tuple[socket.socket,
             f"{address.host} can be reached by others, and there is no token",
             hint="set KNOWLEDGE_API_TOKEN, or listen on 127.0.0.1",
         )
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    # Named, because asyncio turns off Nagle's delay (40 ms an answer here) only where the protocol says TCP.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(place)
@@ -115,18 +138,32 @@ async def serve_on(
     """
     parts, (listener, url) = system.parts, listening
     parts.own()
-    gateway = await open_gateway(parts, [capture_job(parts)])
+    parts.resident = True  # before anything opens the index
+    await open_telemetry(parts)
+    gateway = await open_gateway(parts, [capture_job(parts), memory_job(parts.memory())])
     if parts.settings.tree.capture.enabled:
         reside(system)
-    options = GuardOptions(token, secrets.token_urlsafe())
+    server = parts.settings.tree.server
+    options = GuardOptions(
+        secret=secrets.token_urlsafe(),
+        tokens=known_tokens(parts.settings.tree, token),
+        body_within=server.body_timeout / 1000,
+        answer_within=server.deadline / 1000,
+        failures=server.failures,
+        record=admin_record(parts),
+        refused=lambda reason: parts.emit(RequestRefused(reason)),
+    )
+
+    supervisor = Supervisor()
 
     def announce() -> None:
         parts.home().announce(url, options.secret or "")
         ready()
+        supervisor.ready()
 
     app = make_app(gateway, options, system)
-    async with add_mcp(app, system):
-        await make_server(app, announce).serve([listener])
+    async with add_mcp(app, system), supervised(supervisor):
+        await make_server(app, announce, server.header_timeout / 1000, server.connections).serve([listener])
 
 
 def _resolved(address: Address) -> tuple[int, tuple[str, int]]:
