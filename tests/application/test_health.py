@@ -130,6 +130,7 @@ async def test_a_shared_cache_that_never_answers_degrades_within_the_time(home: 
     silent = await asyncio.start_server(never, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     async with opened(home, {"cache": {"l2": {"url": f"redis://:hunter2@127.0.0.1:{port}/0"}}}) as parts:
+        await asyncio.gather(parts.database(), parts.index())  # opening is not what has to be quick here
         report = await parts.health().report()
         assert report.status == "degraded"
         assert report.document()["cache"]["shared"] == "down"
