@@ -21,6 +21,7 @@ from knowledge_system.domain.events import (
     SettlementFailed,
     SpaceBehind,
     UpkeepRan,
+    discard,
 )
 from knowledge_system.domain.tracing import current_trace
 
@@ -54,7 +55,7 @@ def configure(*, verbose: bool) -> Emit:
     def emit(event: Event) -> None:
         logger.debug(type(event).__name__, **asdict(event))
 
-    return emit
+    return emit if verbose else discard
 
 
 def serve(log_format: str) -> None:

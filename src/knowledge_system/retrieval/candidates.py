@@ -11,7 +11,7 @@ from knowledge_system.domain.knowledge import ItemStatus, KnowledgeItem
 from knowledge_system.domain.search import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from knowledge_system.domain.search import SearchRequest, SourceRef
     from knowledge_system.domain.sessions import Exchange
@@ -22,7 +22,7 @@ UNKNOWN_TIME: Final = datetime.fromtimestamp(0, UTC)
 """Time of an exchange whose transcript has none, as in the index."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as `Fused`
 class Candidate:
     """A living row that the index found, with its relevance, score so far and the reasons collected."""
 
@@ -37,6 +37,10 @@ class Candidate:
     def id(self) -> str:
         """The id of the row."""
         return self.row.id
+
+    def moved(self, score: float, why: Iterable[str] = (), *, folded: bool = False) -> Candidate:
+        """Return the candidate with another score, further reasons, and folded if it is or was."""
+        return Candidate(self.row, self.found, score, (*self.why, *why), folded or self.folded)
 
 
 @dataclass(slots=True)

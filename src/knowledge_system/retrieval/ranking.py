@@ -6,7 +6,7 @@ relevance. Exchanges are not adjusted for age: an old answer is as right as the 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from itertools import filterfalse, islice
 from typing import TYPE_CHECKING, Final
 
 from knowledge_system.domain.knowledge import KnowledgeItem
@@ -52,7 +52,8 @@ def freshness(moment: datetime, now: datetime) -> str:
 
 def rank(request: SearchRequest, candidates: Sequence[Candidate], now: datetime) -> list[Candidate]:
     """Return the candidates in their final order, scored and explained."""
-    ranked = [_adjusted(request, one, now) for one in _by_sessions(candidates)]
+    moved = _by_sessions(candidates)
+    ranked = [_adjusted(request, one, moved[one.id], now) for one in candidates]
     ranked = _in_order(_items_lead(request, ranked))
     ranked = _fold_repeated(ranked, LOOKED_AT_PER_RESULT * request.limit)
     return _replaced_below(_in_order(ranked))
@@ -69,18 +70,16 @@ def age(moment: datetime, now: datetime) -> str:
     return "today"
 
 
-def _by_sessions(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _by_sessions(candidates: Sequence[Candidate]) -> dict[str, float]:
     relevance = {one.id: one.score for one in candidates}
     kinds = {one.id: f"{isinstance(one.row, KnowledgeItem)}/{one.row.session_id}" for one in candidates}
-    moved = with_sessions(relevance, kinds)
-    return [replace(one, score=moved[one.id]) for one in candidates]
+    return with_sessions(relevance, kinds)
 
 
-def _adjusted(request: SearchRequest, candidate: Candidate, now: datetime) -> Candidate:
+def _adjusted(request: SearchRequest, candidate: Candidate, score: float, now: datetime) -> Candidate:
     row = candidate.row
     factor, why = _item_factor(request, row, now) if isinstance(row, KnowledgeItem) else _exchange_factor(row, now)
-    score = candidate.score * min(MOST, max(LEAST, factor))
-    return replace(candidate, score=min(1.0, score), why=(*candidate.why, *why))
+    return candidate.moved(min(1.0, score * min(MOST, max(LEAST, factor))), why)
 
 
 def _item_factor(request: SearchRequest, item: KnowledgeItem, now: datetime) -> tuple[float, list[str]]:
@@ -119,10 +118,10 @@ def _items_lead(request: SearchRequest, candidates: Sequence[Candidate]) -> list
             continue
         lead = max([one.score, *(base.score for base in near)])
         reason = f"rests on {len(near)} exchange{'s' if len(near) > 1 else ''} found as well"
-        changed[one.id] = replace(one, score=lead, why=(*one.why, reason))
+        changed[one.id] = one.moved(lead, [reason])
         for base in near:
             note = f"told by {one.id} above"
-            changed[base.id] = replace(base, folded=True, why=(*base.why, note))
+            changed[base.id] = base.moved(base.score, [note], folded=True)
     return [changed.get(one.id, one) for one in candidates]
 
 
@@ -135,7 +134,7 @@ def _fold_repeated(ranked: Sequence[Candidate], looked_at: int) -> list[Candidat
         better = kept[isinstance(one.row, KnowledgeItem)]
         twin = next((identity for identity, seen in better if _same(words, seen)), None)
         if twin is not None:
-            result.append(replace(one, folded=True, why=(*one.why, f"says the same as {twin}")))
+            result.append(one.moved(one.score, [f"says the same as {twin}"], folded=True))
             continue
         if words:
             better.append((one.id, words))
@@ -144,10 +143,11 @@ def _fold_repeated(ranked: Sequence[Candidate], looked_at: int) -> list[Candidat
 
 
 def _same(words: frozenset[str], seen: frozenset[str]) -> bool:
-    if min(len(words), len(seen)) < SAME_WORDS * max(len(words), len(seen)):
+    if not words or min(len(words), len(seen)) < SAME_WORDS * max(len(words), len(seen)):
         return False
-    common = len(words & seen)
-    return bool(words) and common >= SAME_WORDS * (len(words) + len(seen) - common)
+    # The similarity is reached with so many words in common, hence missed after a few that are not.
+    missing = len(words) - SAME_WORDS / (1 + SAME_WORDS) * (len(words) + len(seen))
+    return sum(1 for _ in islice(filterfalse(seen.__contains__, words), int(missing) + 1)) <= missing
 
 
 def _words_of(candidate: Candidate) -> frozenset[str]:
@@ -172,7 +172,7 @@ def _replaced_below(ranked: Sequence[Candidate]) -> list[Candidate]:
     moved.sort(key=lambda entry: (entry[0], entry[0] != entry[1], entry[1]))
     result = [one for _, _, one in moved]
     by_old = {one.row.superseded_by: one.id for one in result if isinstance(one.row, KnowledgeItem)}
-    return [replace(one, why=(*one.why, f"supersedes {by_old[one.id]}")) if one.id in by_old else one for one in result]
+    return [one.moved(one.score, [f"supersedes {by_old[one.id]}"]) if one.id in by_old else one for one in result]
 
 
 def _place_of_successor(one: Candidate, ranked: Sequence[Candidate], places: dict[str, int]) -> int:

@@ -14,6 +14,7 @@ import uvicorn
 
 from knowledge_system.application.doorkeepers import admin_record, known_tokens
 from knowledge_system.application.gateway import open_gateway
+from knowledge_system.application.heap import collect_seldom
 from knowledge_system.application.memory import memory_job
 from knowledge_system.application.notifying import Supervisor, supervised
 from knowledge_system.application.residence import capture_job, reside
@@ -157,6 +158,7 @@ async def serve_on(
     supervisor = Supervisor()
 
     def announce() -> None:
+        collect_seldom()
         parts.home().announce(url, options.secret or "")
         ready()
         supervisor.ready()
