@@ -27,12 +27,14 @@ async def door(tmp_path: Path, provider: ScriptedProvider) -> AsyncIterator[Insi
 
 
 async def learned(door: Inside) -> dict[str, Any]:
-    """Store the document and wait until an item was learned from it."""
+    """Store the document and wait until an item was learned from it and can be searched."""
     await door.json("POST", "/v1/exchanges", json=DOCUMENT)
+    anything = {"query": "pool of connections", "scope": "items", "threshold": 0}
     async with asyncio.timeout(60):
-        while not (rows := (await door.json("GET", "/v1/items"))["results"]):  # noqa: ASYNC110 -- over HTTP one can only ask
+        while not (await door.json("POST", "/v1/search", json=anything))["results"]:  # noqa: ASYNC110 -- over HTTP one can only ask
             await asyncio.sleep(0.05)  # learning goes on in the background
-    return dict(rows[0])
+    (row,) = (await door.json("GET", "/v1/items"))["results"]
+    return dict(row)
 
 
 async def test_exchanges_are_stored_once_found_at_once_and_learned_from(door: Inside) -> None:
