@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from knowledge_system.application.system import KnowledgeSystem
 
 Document = dict[str, Any]
+FOLDER = "arrivals"
+"""In the home: texts as they came, for as long as it takes to redact them."""
 
 
 class Arrivals:
@@ -30,6 +33,7 @@ class Arrivals:
         self._storing = asyncio.Lock()
         self._fresh = asyncio.Event()
         self._learner: asyncio.Task[None] | None = None
+        self._swept = False
 
     async def deliver(self, document: Mapping[str, Any]) -> Document:
         """Store the exchanges of a `knowledge-transcript/1` document behind those of its session that came before.
@@ -46,7 +50,8 @@ class Arrivals:
         session = str(head.get("id") or f"http-{name[:16]}")
         place = f"http:{head.get('agent') or 'any'}/{session}"
         async with self._storing:
-            with tempfile.NamedTemporaryFile("w", suffix=".json", dir=parts.home().path, encoding="utf-8") as file:
+            folder = self._folder(parts.home().path / FOLDER)
+            with tempfile.NamedTemporaryFile("w", suffix=".json", dir=folder, encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 delivery = Delivery(name, parts.clock.now(), place, session, Path(file.name))
@@ -62,11 +67,19 @@ class Arrivals:
             "learning": "follows" if parts.settings.tree.learning.enabled else "off",
         }
 
+    def _folder(self, path: Path) -> Path:
+        """Return the folder for what is being stored; what a process that was killed left there is removed."""
+        if not self._swept:
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(mode=0o700, exist_ok=True)
+            self._swept = True
+        return path
+
     def _learn_soon(self) -> None:
         self._fresh.set()
         if self._learner is None:
             self._learner = asyncio.get_running_loop().create_task(self._learn(), name="learn-arrivals")
-            self._system.parts.at_close(self._end)
+            self._system.parts.before_close(self._end)
 
     async def _learn(self) -> None:
         """Learn once no more arrives for a moment; what fails is learned with what arrives next."""

@@ -58,6 +58,7 @@ class Parts:
     resident: bool = False
     processes: list[SupervisedIndex] = field(default_factory=list)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _workers: AsyncExitStack = field(default_factory=AsyncExitStack)
     _opening_database: asyncio.Lock = field(default_factory=asyncio.Lock)
     _opening_index: asyncio.Lock = field(default_factory=asyncio.Lock)
     _opening_second: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -89,7 +90,8 @@ class Parts:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.aclose()
+        async with self._stack:
+            await self._workers.aclose()
 
     def home(self) -> Home:
         """Return the data directory, created when it is missing."""
@@ -104,6 +106,10 @@ class Parts:
             self.home().acquire(self.purpose)
             self._stack.callback(self.home().release)
             self._locked = True
+
+    def before_close(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Run `step`, which ends work in the background, before anything that it may use is closed."""
+        self._workers.push_async_callback(step)
 
     def at_close(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run `step` when the system is closed."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import time
+from collections import OrderedDict
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -26,7 +28,7 @@ from knowledge_system.domain.events import (
 from knowledge_system.domain.tracing import current_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     from knowledge_system.domain.events import Emit, Event
 
@@ -40,6 +42,10 @@ _ALARMING = (
     SettlementFailed,
     SpaceBehind,
 )
+
+TOLD_AGAIN: Final = 3600.0
+"""Seconds after which the same warning is written again."""
+MOST_TOLD: Final = 1000
 
 
 def configure(*, verbose: bool) -> Emit:
@@ -73,6 +79,32 @@ def is_alarming(event: Event) -> bool:
     if isinstance(event, MemoryHigh):  # once an hour: while memory is high it is told every minute
         return bool(event.snapshot)
     return isinstance(event, _ALARMING) or (isinstance(event, UpkeepRan) and event.outcome != "done")
+
+
+class Alarms:
+    """Knows what was warned of lately: what fails again for the same reason is a line an hour, not one each time."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._told: OrderedDict[tuple[str, ...], float] = OrderedDict()
+
+    def is_new(self, event: Event) -> bool:
+        """Tell whether to warn of `event`, and remember it."""
+        key: tuple[str, ...]
+        match event:
+            case CaptureRefused(path, reason) | CaptureFailed(path, reason):
+                key = (type(event).__name__, path, reason)
+            case UpkeepRan(job=job, outcome=outcome, reason=reason):
+                key = (type(event).__name__, job, outcome, reason)
+            case _:
+                return True
+        now = self._monotonic()
+        told = self._told.pop(key, None)
+        known = told is not None and now - told < TOLD_AGAIN
+        self._told[key] = told if known and told is not None else now
+        if len(self._told) > MOST_TOLD:
+            self._told.popitem(last=False)
+        return not known
 
 
 def alarm(event: Event) -> None:

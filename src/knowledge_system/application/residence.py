@@ -64,4 +64,4 @@ def reside(system: KnowledgeSystem) -> None:
         task.cancel()
         await asyncio.wait([task])
 
-    system.parts.at_close(end)
+    system.parts.before_close(end)

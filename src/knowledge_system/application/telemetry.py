@@ -44,6 +44,7 @@ class Telemetry:
         self.metrics = Metrics(self._exposition.series, parts.clock, self._providers)
         self.store = TraceStore()
         self._losing = False
+        self._alarms = logs.Alarms()
         self._sources = Sources(parts, self.metrics)
         self.sampling = Sampling(self._sources.all(), self.metrics.unreadable, RARE)
         self._exporter = self._collector()
@@ -57,10 +58,10 @@ class Telemetry:
     def emit(self, event: Event) -> None:
         """Count `event`, warn of it where somebody should know, and hand it on."""
         self.metrics.observe(event, realtime=by_itself.get())
-        if logs.is_alarming(event):
-            logs.alarm(event)
-        else:
+        if not logs.is_alarming(event):
             self._heard(event)
+        elif self._alarms.is_new(event):
+            logs.alarm(event)
 
     def sink(self) -> Sink:
         """Return where traces go."""

@@ -139,6 +139,6 @@ def warming_job(parts: Parts) -> Job:
 async def start_upkeep(parts: Parts, more: Sequence[Job] = ()) -> Upkeep:
     """Start the standard jobs and `more`; they are stopped when `parts` are closed."""
     upkeep = Upkeep([*await standard_jobs(parts), *more], parts.clock, parts.emit)
-    parts.at_close(upkeep.stop)
+    parts.before_close(upkeep.stop)
     upkeep.start()
     return upkeep

@@ -178,3 +178,11 @@ async def test_methods_and_heads_are_as_http_says(door: Inside) -> None:
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "DELETE, GET, HEAD")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == whole.headers["content-length"]
+
+
+async def test_texts_that_a_killed_process_left_unredacted_are_removed(door: Inside) -> None:
+    folder = door.system.parts.home().path / "arrivals"
+    folder.mkdir()
+    (folder / "tmpleft.json").write_text("password=hunter2")
+    await door.json("POST", "/v1/exchanges", json=DOCUMENT)
+    assert list(folder.iterdir()) == []
