@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
@@ -166,10 +167,11 @@ def soak(environment: dict[str, str], seconds: float, folder: Path) -> dict[str,
 
 
 def usage(process: int) -> tuple[float, int, int]:
-    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
-    values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    descriptors = sum(1 for _ in Path(f"/proc/{process}/fd").iterdir())
-    return int(values["VmRSS"].split()[0]) / 1024, descriptors, int(values["Threads"])
+    """Return megabytes, descriptors and threads of a service and the processes it started."""
+    root = psutil.Process(process)
+    family = [root, *root.children(recursive=True)]
+    memory = sum(one.memory_info().rss for one in family) / 2**20
+    return memory, sum(one.num_fds() for one in family), sum(one.num_threads() for one in family)
 
 
 def main() -> None:
