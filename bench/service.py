@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KNOWLEDGE = Path(sys.executable).with_name("knowledge")
+LOOKED_EVERY = 0.02
+"""Seconds between two looks of a session at what it waits for: twenty that never pause are all that is measured."""
+RATE = 100.0
+"""Events a second of the soak: ten minutes hold what twenty busy sessions bring in ten hours (1.7 events a second)."""
 QUESTIONS = ["the connection pool times out under load", "retry policy loses updates", "cache key ignores the limit"]
 
 
@@ -94,7 +98,7 @@ def searchable(environment: dict[str, str], sessions: int, rounds: int, folder: 
             payload = json.dumps({"session_id": f"s{number}", "transcript_path": str(path)})
             subprocess.run([KNOWLEDGE, "hook", "stop"], env=environment, input=payload, text=True, check=True)
             while not found(environment, word):
-                pass
+                time.sleep(LOOKED_EVERY)
             took.append(time.perf_counter() - began)
 
     with service(environment):
@@ -130,10 +134,11 @@ async def mcp(environment: dict[str, str], times: int) -> dict[str, float]:
 
 
 def soak(environment: dict[str, str], seconds: float, folder: Path) -> dict[str, Any]:
-    """Write sessions without pause and watch memory, descriptors and threads of the service."""
+    """Write sessions as hooks announce them, and watch memory, descriptors and threads of the service."""
     samples: list[tuple[int, float, int, int]] = []
     with service(environment) as process:
-        end, events = time.perf_counter() + seconds, 0
+        begun, events = time.perf_counter(), 0
+        end = begun + seconds
         while time.perf_counter() < end:
             number = events // 50
             path = folder / f"k{number}.json"
@@ -147,10 +152,11 @@ def soak(environment: dict[str, str], seconds: float, folder: Path) -> dict[str,
                 "v": 1, "at": "2026-01-01T00:00:00.000000Z", "agent": "bench", "event": "tool-use",
                 "session_id": f"k{number}", "transcript": str(path), "body": None,
             }  # fmt: skip
-            part = Path(environment["KNOWLEDGE_HOME"]) / "spool" / "new" / f"{events}.part"
+            part = Path(environment["KNOWLEDGE_HOME"]) / "spool" / "new" / f"k{number}.part"
             part.write_text(json.dumps(notice), encoding="utf-8")
             part.replace(part.with_suffix(".json"))
             events += 1
+            time.sleep(max(0.0, events / RATE - (time.perf_counter() - begun)))
             if events % 200 == 0:
                 samples.append((events, *usage(process.pid)))
     half = [one for one in samples if one[0] >= samples[-1][0] / 2]

@@ -18,7 +18,7 @@ import pytest
 from knowledge_system import settings
 from knowledge_system.application.compose import Parts
 from knowledge_system.application.engine import engine_state
-from knowledge_system.application.health import MEASURED_FROM, report_document
+from knowledge_system.application.health import MEASURED_FROM, Health, report_document
 from knowledge_system.domain.caching import CacheCount
 from knowledge_system.domain.inference import NANO
 from knowledge_system.domain.money import BreakerRule, Hold, Settlement
@@ -45,8 +45,11 @@ def moved(place: Path, other: Path) -> None:
 
 
 @asynccontextmanager
-async def opened(home: Path, tree: dict[str, Any] | None = None) -> AsyncIterator[Parts]:
+async def opened(home: Path, tree: dict[str, Any] | None = None, patience: float = 30.0) -> AsyncIterator[Parts]:
+    """Open the home; without haste, unless the test is about the time that something hanging may take."""
     async with Parts(configured(home, tree or {}), "test") as parts:
+        parts._health = Health(parts, patience)
+        parts.at_close(parts._health.close)
         yield parts
 
 
@@ -130,7 +133,6 @@ async def test_a_shared_cache_that_never_answers_degrades_within_the_time(home: 
     silent = await asyncio.start_server(never, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     async with opened(home, {"cache": {"l2": {"url": f"redis://:hunter2@127.0.0.1:{port}/0"}}}) as parts:
-        await asyncio.gather(parts.database(), parts.index())  # opening is not what has to be quick here
         report = await parts.health().report()
         assert report.status == "degraded"
         assert report.document()["cache"]["shared"] == "down"
@@ -187,7 +189,7 @@ async def test_a_share_of_hits_counts_only_once_there_were_enough_requests(home:
 
 
 async def test_a_stopped_process_of_the_index_is_down_within_the_time_and_up_again(home: Path) -> None:
-    async with opened(home) as parts:
+    async with opened(home, patience=4.0) as parts:  # less than the supervisor has with a process that says nothing
         parts.resident = True
         assert (await parts.health().ready()).status == "healthy"
         (process,) = parts.index_processes()

@@ -39,16 +39,17 @@ DRIFT_SHARE = 0.01
 
 
 class Health:
-    """The three answers: alive, ready, and how everything is."""
+    """The three answers: alive, ready, and how everything is; `patience` as in `Watch`."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, patience: float = 1.0) -> None:
         self._parts = parts
+        self._read_within = READ_WITHIN * patience
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="health")
         self._usable: tuple[Configuration, dict[str, str]] | None = None
         sqlite = Check("sqlite", self._truth, _down, _TRUTH_WITHIN)
         qdrant = Check("qdrant", self._index, _index_down, _INDEX_WITHIN)
         reads = Check("sqlite", self._readable, _down, _TRUTH_WITHIN)
-        self._ready = Watch([reads, qdrant])
+        self._ready = Watch([reads, qdrant], patience=patience)
         self._all = Watch(
             [
                 sqlite,
@@ -60,7 +61,8 @@ class Health:
                 Check("index_drift", self._drift, _unknown("index_drift"), _WITHIN, ("sqlite", "qdrant")),
                 Check("disk", self._disk, _unknown("disk"), _WITHIN),
                 Check("memory", self._memory, _unknown("memory"), _WITHIN),
-            ]
+            ],
+            patience=patience,
         )
 
     async def ready(self) -> Report:
@@ -93,7 +95,7 @@ class Health:
         connections = (await self._parts.database()).connections
         began = time.perf_counter()
         if connections.sqlite:
-            await self._apart(lambda: probing.answers(connections.place, READ_WITHIN))
+            await self._apart(lambda: probing.answers(connections.place, self._read_within))
         else:
             await connections.look(lambda connection: connection.scalar(text("SELECT 1")))
         return {"sqlite": Checked({"status": "up", "latency": _ms(began), "error": None})}
@@ -107,7 +109,7 @@ class Health:
         grade: Grade = "ok"
         if connections.sqlite:
             place = connections.place
-            probed = await self._apart(lambda: probing.probe(place, READ_WITHIN, LOCK_WITHIN))
+            probed = await self._apart(lambda: probing.probe(place, self._read_within, LOCK_WITHIN))
             fields |= {"latency": round(probed.seconds * 1000, 3), "writeLock": "free"}
             if probed.write_lock is None:
                 fields |= {"writeLock": "held", "error": f"the write lock was not free for {LOCK_WITHIN:g} s"}
