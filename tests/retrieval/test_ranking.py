@@ -12,7 +12,7 @@ from knowledge_system.domain.search import SearchRequest
 from knowledge_system.domain.sessions import ExchangeFacts
 from knowledge_system.retrieval.candidates import UNKNOWN_TIME, Candidate
 from knowledge_system.retrieval.fusion import SESSION_WEIGHT, Fused
-from knowledge_system.retrieval.ranking import LEAST, MOST, age, freshness, rank
+from knowledge_system.retrieval.ranking import LEAST, MOST, SAME_WORDS, _Said, age, freshness, rank
 
 if TYPE_CHECKING:
     from knowledge_system.domain.knowledge import KnowledgeItem
@@ -178,3 +178,11 @@ def test_an_item_and_an_exchange_with_the_same_words_are_not_duplicates() -> Non
 
 def test_nothing_to_rank() -> None:
     assert ranked() == []
+
+
+@given(st.frozensets(st.integers(0, 60), max_size=50), st.frozensets(st.integers(0, 60), max_size=4))
+def test_the_mark_of_words_changes_no_verdict(numbers: frozenset[int], changed: frozenset[int]) -> None:
+    one = frozenset(map(str, numbers))
+    other = frozenset(map(str, numbers ^ changed))
+    same = bool(one) and len(one & other) >= SAME_WORDS * len(one | other)
+    assert _Said(one).same_as(_Said(other)) == same

@@ -53,19 +53,13 @@ def fuse(arms: Arms, terms: int) -> list[Fused]:
     whole_floor, window_floor = _floor(arms.whole), _floor(arms.window)
     found: list[Fused] = []
     for owner in arms.owners():
-        cosine = (whole.get(owner, whole_floor) + window.get(owner, window_floor)) / 2
+        near, nearest = whole.get(owner), window.get(owner)
+        cosine = ((whole_floor if near is None else near) + (window_floor if nearest is None else nearest)) / 2
         share = max(0.0, words.get(owner, 0.0)) / scale
-        found.append(
-            Fused(
-                owner_id=owner,
-                relevance=_unit((cosine + WORDS_WEIGHT * share) / (1 + WORDS_WEIGHT)),
-                similarity=_unit(max(whole.get(owner, 0.0), window.get(owner, 0.0))),
-                meaning_rank=whole_ranks.get(owner),
-                words_share=share,
-                words_rank=words_ranks.get(owner),
-                ordinal=arms.window.ordinals.get(owner, 0),
-            )
-        )
+        relevance = _unit((cosine + WORDS_WEIGHT * share) / (1 + WORDS_WEIGHT))
+        similarity = _unit(max(near or 0.0, nearest or 0.0))
+        ranks = whole_ranks.get(owner), share, words_ranks.get(owner)
+        found.append(Fused(owner, relevance, similarity, *ranks, arms.window.ordinals.get(owner, 0)))
     found.sort(key=lambda one: (-one.relevance, one.owner_id))
     return found
 

@@ -6,7 +6,6 @@ relevance. Exchanges are not adjusted for age: an old answer is as right as the 
 
 from __future__ import annotations
 
-from itertools import filterfalse, islice
 from typing import TYPE_CHECKING, Final
 
 from knowledge_system.domain.knowledge import KnowledgeItem
@@ -37,6 +36,7 @@ LEADING_SHARE: Final = 0.75
 """An item leads its own exchange when it is at least so relevant in comparison."""
 SAME_WORDS: Final = 0.9
 """Jaccard similarity of the word sets above which two texts say the same."""
+MARK_BITS: Final = 255
 COMPARED_CHARACTERS: Final = 4_000
 LOOKED_AT_PER_RESULT: Final = 2
 """Candidates per result that are compared with each other."""
@@ -127,27 +127,40 @@ def _items_lead(request: SearchRequest, candidates: Sequence[Candidate]) -> list
 
 def _fold_repeated(ranked: Sequence[Candidate], looked_at: int) -> list[Candidate]:
     """Fold candidates that say the same as a better one of their kind, among the first `looked_at`."""
-    kept: dict[bool, list[tuple[str, frozenset[str]]]] = {True: [], False: []}
+    kept: dict[bool, list[tuple[str, _Said]]] = {True: [], False: []}
     result: list[Candidate] = []
     for one in ranked[:looked_at]:
-        words = frozenset[str]() if one.folded else _words_of(one)
+        said = _Said(frozenset() if one.folded else _words_of(one))
         better = kept[isinstance(one.row, KnowledgeItem)]
-        twin = next((identity for identity, seen in better if _same(words, seen)), None)
+        twin = next((identity for identity, other in better if said.same_as(other)), None)
         if twin is not None:
             result.append(one.moved(one.score, [f"says the same as {twin}"], folded=True))
             continue
-        if words:
-            better.append((one.id, words))
+        if said.words:
+            better.append((one.id, said))
         result.append(one)
     return [*result, *ranked[looked_at:]]
 
 
-def _same(words: frozenset[str], seen: frozenset[str]) -> bool:
-    if not words or min(len(words), len(seen)) < SAME_WORDS * max(len(words), len(seen)):
-        return False
-    # The similarity is reached with so many words in common, hence missed after a few that are not.
-    missing = len(words) - SAME_WORDS / (1 + SAME_WORDS) * (len(words) + len(seen))
-    return sum(1 for _ in islice(filterfalse(seen.__contains__, words), int(missing) + 1)) <= missing
+class _Said:
+    """The words of a text, and a mark of them that tells most different texts apart without comparing words."""
+
+    __slots__ = ("mark", "words")
+
+    def __init__(self, words: frozenset[str]) -> None:
+        self.words = words
+        self.mark = 0
+        for word in words:
+            self.mark |= 1 << (hash(word) & MARK_BITS)
+
+    def same_as(self, other: _Said) -> bool:
+        """Tell whether the word sets have a Jaccard similarity of at least `SAME_WORDS`."""
+        both = len(self.words) + len(other.words)
+        # A bit that only one mark has stands for at least one word that only one text has.
+        if not self.words or (self.mark ^ other.mark).bit_count() > both * (1 - SAME_WORDS) / (1 + SAME_WORDS):
+            return False
+        common = len(self.words & other.words)
+        return common >= SAME_WORDS * (both - common)
 
 
 def _words_of(candidate: Candidate) -> frozenset[str]:
