@@ -157,7 +157,7 @@ class _Said:
         """Tell whether the word sets have a Jaccard similarity of at least `SAME_WORDS`."""
         both = len(self.words) + len(other.words)
         # A bit that only one mark has stands for at least one word that only one text has.
-        if not self.words or (self.mark ^ other.mark).bit_count() > both * (1 - SAME_WORDS) / (1 + SAME_WORDS):
+        if not self.words or (self.mark ^ other.mark).bit_count() > 1e-9 + both * (1 - SAME_WORDS) / (1 + SAME_WORDS):
             return False
         common = len(self.words & other.words)
         return common >= SAME_WORDS * (both - common)
