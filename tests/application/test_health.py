@@ -30,7 +30,8 @@ GROQ = {"baseUrl": "https://groq.invalid/v1", "model": "m", "price": {"input": 1
 
 def configured(home: Path, tree: dict[str, Any]) -> settings.Settings:
     home.mkdir(mode=0o700, exist_ok=True)
-    (home / "config.json").write_text(json.dumps(tree))
+    roomy = {"telemetry": {"memoryLimitMb": 1_000_000}}  # the process of many tests is larger than a service
+    (home / "config.json").write_text(json.dumps({**roomy, **tree}))
     return settings.load(home, environ={})
 
 
@@ -76,14 +77,11 @@ async def test_a_fresh_home_is_healthy_and_says_what_was_measured(home: Path) ->
     assert (document["status"], ready.status) == ("healthy", "healthy"), document
     assert document["timestamp"].endswith("Z")
     assert set(ready.entries) == {"sqlite", "qdrant"}
-    assert checks["sqlite"] | {"latency": 0} == {
-        "status": "up",
-        "latency": 0,
-        "error": None,
-        "engine": "sqlite",
-        "writeLock": "free",
-        "longestTransaction": 0.0,
-    }
+    sqlite = checks["sqlite"]
+    assert (sqlite["status"], sqlite["error"], sqlite["engine"]) == ("up", None, "sqlite")
+    assert sqlite["writeLock"] == "free"
+    assert sqlite["latency"] >= 0
+    assert sqlite["longestTransaction"] >= 0
     assert checks["qdrant"]["status"] == "up"
     assert min(checks["sqlite"]["latency"], checks["qdrant"]["latency"]) > 0
     assert checks["cache"] == {"status": "ok", "hitRate": None, "size": 0, "shared": "off"}

@@ -273,11 +273,14 @@ async def test_a_caller_that_gives_up_leaves_a_hold_that_expires(state: EngineSt
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await state.ledger.change("recompute")  # in turn after the reservations that run to their end
+    await state.ledger.change("recompute")
     held = (await state.ledger.status()).reserved_nano
     assert held % AMOUNT == 0
-    clock.advance(minutes=2)
-    assert await state.ledger.sweep() == held // AMOUNT
+    charged = 0
+    while charged < held // AMOUNT or (await state.ledger.status()).reserved_nano:  # what was begun runs to its end
+        clock.advance(minutes=2)
+        charged += await state.ledger.sweep()
+    assert charged <= len(tasks)
 
 
 async def test_an_audit_page_needs_a_size(state: EngineState) -> None:

@@ -70,7 +70,8 @@ async def test_a_server_that_answers_no_more_is_down_within_the_time(
 ) -> None:
     (tmp_path / "models").symlink_to(judging, target_is_directory=True)
     with line_to(postgres_url) as (line, url):
-        (tmp_path / "config.json").write_text(json.dumps({"database": {"url": url}}))
+        roomy = {"memoryLimitMb": 1_000_000}  # the process of many tests is larger than a service
+        (tmp_path / "config.json").write_text(json.dumps({"database": {"url": url}, "telemetry": roomy}))
         async with Parts(settings.load(tmp_path, environ={}), "test") as parts:
             parts._health = Health(parts, patience=4.0)  # a busy machine is not what is asked about
             parts.at_close(parts._health.close)
