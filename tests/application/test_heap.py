@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from knowledge_system.application.heap import trimmed_heap
+from knowledge_system.application.heap import give_back, trimmed_heap
 
 PAGES = Path("/proc/self/statm")
 TEXTS, LENGTH = 60_000, 1_000
@@ -42,6 +42,14 @@ async def test_the_end_of_the_block_returns_them_too() -> None:
     held = resident_pages()
     async with trimmed_heap(every=3600):
         pass
+    assert resident_pages() < held - TEXTS * LENGTH // 4096 // 2
+    assert living
+
+
+async def test_a_service_returns_them_from_time_to_time() -> None:
+    living = holes()
+    held = resident_pages()
+    await give_back()
     assert resident_pages() < held - TEXTS * LENGTH // 4096 // 2
     assert living
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knowledge_system.application.heap import give_back
 from knowledge_system.application.resident import Resident, ResidentOptions
 from knowledge_system.application.upkeep import Job
 from knowledge_system.domain.capture import by_itself
@@ -52,6 +53,11 @@ def capture_job(parts: Parts) -> Job:
     from knowledge_system.application.capturing import measure
 
     return Job("measure-capture", timedelta(minutes=5), lambda: measure(parts), timedelta(seconds=30))
+
+
+def memory_return_job() -> Job:
+    """Return the regular return of freed memory: without it a service that is never idle grows by what lies between."""
+    return Job("return-memory", timedelta(minutes=1), give_back)
 
 
 def reside(system: KnowledgeSystem) -> None:

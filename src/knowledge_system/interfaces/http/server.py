@@ -14,10 +14,10 @@ import uvicorn
 
 from knowledge_system.application.doorkeepers import admin_record, known_tokens
 from knowledge_system.application.gateway import open_gateway
-from knowledge_system.application.heap import collect_seldom
+from knowledge_system.application.heap import collect_seldom, few_arenas
 from knowledge_system.application.memory import memory_job
 from knowledge_system.application.notifying import Supervisor, supervised
-from knowledge_system.application.residence import capture_job, reside
+from knowledge_system.application.residence import capture_job, memory_return_job, reside
 from knowledge_system.application.telemetry import open_telemetry
 from knowledge_system.domain.errors import DependencyUnavailable, UsageError
 from knowledge_system.domain.events import RequestRefused
@@ -139,9 +139,10 @@ async def serve_on(
     """
     parts, (listener, url) = system.parts, listening
     parts.own()
+    few_arenas()
     parts.resident = True  # before anything opens the index
     await open_telemetry(parts)
-    gateway = await open_gateway(parts, [capture_job(parts), memory_job(parts.memory())])
+    gateway = await open_gateway(parts, [capture_job(parts), memory_job(parts.memory()), memory_return_job()])
     if parts.settings.tree.capture.enabled:
         reside(system)
     server = parts.settings.tree.server
