@@ -57,6 +57,7 @@ _PRAGMAS = (
     "PRAGMA cache_size = -32000",
     "PRAGMA journal_size_limit = 67108864",
 )
+_READING = ("PRAGMA query_only = ON", "PRAGMA cache_size = -4000")  # kilobytes of each; the system caches files too
 _NO_WAIT = "PRAGMA busy_timeout = 0"
 """For connections that wait for their turn themselves: `scripts.take_turn`."""
 
@@ -85,7 +86,7 @@ def prepare_sqlite(connection: Any, *, write: bool) -> None:
     """Set up a new SQLite connection; `isolation_level` None leaves BEGIN to us instead of the driver's guesses."""
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in _PRAGMAS if write else (*_PRAGMAS, "PRAGMA query_only = ON"):
+    for pragma in _PRAGMAS if write else (*_PRAGMAS, *_READING):
         cursor.execute(pragma)
     cursor.close()
 
