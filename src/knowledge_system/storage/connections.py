@@ -48,7 +48,6 @@ _SERVER: dict[str, Any] = {
     "connect_args": {"options": f"-c lock_timeout={BUSY_MS} -c timezone=UTC", "connect_timeout": 10},
 }
 _PRAGMAS = (
-    f"PRAGMA busy_timeout = {BUSY_MS}",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = NORMAL",
     "PRAGMA foreign_keys = ON",
@@ -82,10 +81,11 @@ def parse_url(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def prepare_sqlite(connection: Any, *, write: bool) -> None:
+def prepare_sqlite(connection: Any, *, write: bool, wait_ms: int = BUSY_MS) -> None:
     """Set up a new SQLite connection; `isolation_level` None leaves BEGIN to us instead of the driver's guesses."""
     connection.isolation_level = None
     cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {wait_ms}")
     for pragma in _PRAGMAS if write else (*_PRAGMAS, *_READING):
         cursor.execute(pragma)
     cursor.close()

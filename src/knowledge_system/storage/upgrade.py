@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = REVISIONS[-1]
+MIGRATING_MS = 12 * BUSY_MS
+"""How long a process waits while another one brings the schema up."""
 
 
 def bring_to_head(url: URL, place: str) -> None:
@@ -61,12 +63,12 @@ def migrate(url: URL, revision: str, scripts: Path = MIGRATIONS) -> None:
 
 def _migrating_engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, connect_args={"options": f"-c lock_timeout={BUSY_MS * 12}", "connect_timeout": 10})
+        return create_engine(url, connect_args={"options": f"-c lock_timeout={MIGRATING_MS}", "connect_timeout": 10})
     engine = create_engine(url.set(drivername="sqlite"))
 
     def connected(connection: Any, record: object) -> None:
         del record
-        prepare_sqlite(connection, write=True)
+        prepare_sqlite(connection, write=True, wait_ms=MIGRATING_MS)
         connection.execute("PRAGMA foreign_keys = OFF")  # a table that is rebuilt is dropped for a moment
 
     def begun(connection: Connection) -> None:
