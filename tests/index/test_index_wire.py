@@ -9,16 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge_system.domain.errors import Busy, DependencyUnavailable, KnowledgeError, UsageError
-from knowledge_system.domain.index import IndexFilter, IndexHit, IndexPoint, IndexQuery
+from knowledge_system.domain.index import (
+    IndexFilter,
+    IndexHit,
+    IndexPoint,
+    IndexQuery,
+    PointPlace,
+    place_of,
+    point_id,
+)
+from knowledge_system.storage.index_found import FoundPoints
 from knowledge_system.storage.index_wire import (
     Frames,
     Kind,
     Message,
     error_message,
     error_of,
+    found_message,
+    found_of,
     frame,
-    hits_message,
-    hits_of,
     points_message,
     points_of,
     queries_message,
@@ -33,7 +42,24 @@ FILTERS = st.builds(IndexFilter, NAMES, NAMES, NAMES, NAMES, NAMES, NAMES, TIMES
 QUERIES = st.builds(IndexQuery, st.integers(0, 1000), VECTORS, WORDS, FILTERS)
 FACTS = st.dictionaries(WORDS, WORDS | st.booleans() | st.floats(allow_nan=False), max_size=4)
 POINTS = st.builds(IndexPoint, WORDS, st.integers(0, 70_000), WORDS, VECTORS, WORDS, FACTS)
-HITS = st.builds(IndexHit, WORDS, st.integers(0, 70_000), WORDS, st.floats(allow_nan=False))
+OWNERS = st.from_regex("[kx][0-9a-f]{24}", fullmatch=True)
+PLACES = st.builds(PointPlace, WORDS, st.integers(0, 70_000), WORDS) | st.builds(
+    lambda owner, ordinal: PointPlace(owner, ordinal, "window" if ordinal else "whole"), OWNERS, st.integers(0, 65_535)
+)
+HITS = st.builds(lambda place, score: IndexHit(*place, score), PLACES, st.floats(allow_nan=False))
+
+
+def found_points(hits: list[IndexHit]) -> FoundPoints:
+    """Return what an engine finds for hits: the best first, places of hashed ids beside it."""
+    hits = sorted(hits, key=lambda one: -one.score)
+    ids = [point_id(PointPlace(*hit[:3])) for hit in hits]
+    told = [(position, PointPlace(*hits[position][:3])) for position, id_ in enumerate(ids) if place_of(id_) is None]
+    return FoundPoints(b"".join(one.bytes for one in ids), array("d", [hit.score for hit in hits]), told)
+
+
+def in_order(hits: list[IndexHit]) -> list[IndexHit]:
+    """Return hits as the index promises them."""
+    return sorted(hits, key=lambda one: (-one.score, one.owner_id, one.ordinal))
 
 
 def sent(*messages: Message, cuts: int = 1) -> list[Message]:
@@ -62,9 +88,10 @@ def test_points_arrive(points: list[IndexPoint], dropped: list[str], cuts: int) 
 
 @given(st.lists(st.lists(HITS, max_size=5), max_size=3), st.integers(1, 200))
 def test_hits_arrive(answers: list[list[IndexHit]], cuts: int) -> None:
-    first, second = sent(hits_message(1, answers), hits_message(2, answers[::-1]), cuts=cuts)
-    assert hits_of(first) == answers
-    assert hits_of(second) == answers[::-1]
+    found = [found_points(hits) for hits in answers]
+    first, second = sent(found_message(1, found), found_message(2, found[::-1]), cuts=cuts)
+    assert [one.hits() for one in found_of(first)] == list(map(in_order, answers))
+    assert [one.hits() for one in found_of(second)] == list(map(in_order, answers[::-1]))
 
 
 @pytest.mark.parametrize("kind", [UsageError, Busy, DependencyUnavailable, KnowledgeError])

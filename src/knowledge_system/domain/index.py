@@ -44,11 +44,16 @@ def point_id(place: PointPlace) -> uuid.UUID:
 def place_of(identity: uuid.UUID) -> PointPlace | None:
     """Invert `point_id`; None for the id of a place that is hashed."""
     number = identity.int
-    if number >> 76 & 0xF != 8:  # noqa: PLR2004 -- the version
+    if not tells_place(number):
         return None
     told = (number >> 80) << 74 | (number >> 64 & 0xFFF) << 62 | (number & _LOW)
     ordinal = told & (_ORDINALS - 1)
     return PointPlace(f"{_KINDS[told >> 16 & 1]}{told >> 17:024x}", ordinal, "window" if ordinal else "whole")
+
+
+def tells_place(identity: int) -> bool:
+    """Tell whether an id, as a number, tells its place: whether it is of version 8."""
+    return identity >> 76 & 0xF == 8  # noqa: PLR2004 -- the version
 
 
 def _view_of(ordinal: int) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         OptimizeReport,
         VerifyReport,
     )
+    from knowledge_system.storage.index_found import FoundPoints
 
 _LOOK_EVERY: Final = 0.02
 """Seconds between two attempts to get the lock."""
@@ -71,6 +72,10 @@ class EdgeIndex:
 
     async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
         """Answer each query, best first. Points without a vector are found by words only."""
+        return [one.hits() for one in await self.found(queries)]
+
+    async def found(self, queries: Sequence[IndexQuery]) -> list[FoundPoints]:
+        """Answer each query as the engine does: for whoever hands the answer on."""
         return await self._live.query(queries)
 
     async def owners(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:

@@ -7,15 +7,17 @@ raises plain `Exception` for everything; `_translated` turns that into our error
 from __future__ import annotations
 
 import contextlib
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import qdrant_edge as engine
 
 from knowledge_system.domain.errors import Busy, DependencyUnavailable, IntegrityFailure, KnowledgeError, UsageError
-from knowledge_system.domain.index import FILTER_FIELDS, IndexHit, place_of
+from knowledge_system.domain.index import FILTER_FIELDS, PointPlace, tells_place
 from knowledge_system.storage.bm25 import document_vector, query_vector
-from knowledge_system.storage.edge_presets import INDEXING_KB, OVERSAMPLING, Preset, preset_for
+from knowledge_system.storage.edge_presets import INDEXING_KB, OVERSAMPLING, SEARCH_THREADS, Preset, preset_for
+from knowledge_system.storage.index_found import ID_BYTES, NOTHING, FoundPoints
 
 if TYPE_CHECKING:
     import uuid
@@ -38,6 +40,10 @@ _FILTERS = (
     ("status", "statuses"),
     ("intent", "intents"),
 )
+
+_SPARSE = {WORDS: engine.EdgeSparseVectorParams(modifier=engine.Modifier.Idf)}
+_UNCHANGED = engine.EdgeConfig(sparse_vectors=_SPARSE, max_search_threads=SEARCH_THREADS)
+"""What is not said here stays as it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ class Shard:
         Raises Busy when another process has it open, IntegrityFailure when the engine finds it broken. The engine
         checks little and may abort the process on broken files: check them first.
         """
-        config = None if preset is None else _config(preset, dimension)
+        config = _UNCHANGED if preset is None else _config(preset, dimension)
         with _translated("open the index", IntegrityFailure):
             return cls(engine.EdgeShard.load(str(path), config), dimension)
 
@@ -91,32 +97,31 @@ class Shard:
         with _translated("write to the index"):
             self._shard.update(engine.UpdateOperation.delete_points_by_filter(where))
 
-    def query(self, queries: Sequence[IndexQuery], *, exact: bool = False) -> list[list[IndexHit]]:
-        """Answer each query, best first; equal scores in the order of owner and ordinal."""
+    def query(self, queries: Sequence[IndexQuery], *, exact: bool = False) -> list[FoundPoints]:
+        """Answer each query, best first."""
         params = self.params(exact=exact)
         asked = {number: request for number, query in enumerate(queries) if (request := _request(query, params))}
         with _translated("search the index"):
             found = self._shard.query_batch(engine.QueryBatchRequest(list(asked.values()))) if asked else []
-        answers: list[list[IndexHit]] = [[] for _ in queries]
+        answers = [NOTHING for _ in queries]
         for number, points in zip(asked, found, strict=True):
-            answers[number] = sorted(self._hits(points), key=_order)
+            answers[number] = self._found(points)
         return answers
 
-    def _hits(self, points: Sequence[engine.ScoredPoint]) -> Iterator[IndexHit]:
-        """Yield hits: most ids tell which passage a point is; what the others are is stored with them."""
-        hashed: dict[str, float] = {}
-        for point in points:
-            identity = cast("uuid.UUID", point.id)
-            if (place := place_of(identity)) is None:
-                hashed[str(identity)] = point.score
-            else:
-                yield IndexHit(*place, point.score)
+    def _found(self, points: Sequence[engine.ScoredPoint]) -> FoundPoints:
+        """Most ids tell which passage a point is; what the others are is stored with them."""
+        numbers = [cast("uuid.UUID", point.id).int for point in points]
+        ids = b"".join(number.to_bytes(ID_BYTES) for number in numbers)
+        hashed = {str(points[place].id): place for place, number in enumerate(numbers) if not tells_place(number)}
+        told = []
         if hashed:
             with _translated("read the index"):
                 records = self._shard.retrieve(list(hashed), True, False)  # noqa: FBT003 - the engine's positional flags
             for record in records:
                 facts = record.payload or {}
-                yield IndexHit(facts["owner_id"], int(facts["ordinal"]), facts["view"], hashed[str(record.id)])
+                place = PointPlace(facts["owner_id"], int(facts["ordinal"]), facts["view"])
+                told.append((hashed[str(record.id)], place))
+        return FoundPoints(ids, array("d", [point.score for point in points]), told)
 
     def params(self, *, exact: bool = False) -> engine.SearchParams:
         """Return the search parameters for the present size (all points: counting vectors takes 50 ms at 100k)."""
@@ -228,8 +233,9 @@ def _config(preset: Preset, dimension: int) -> engine.EdgeConfig:
     )
     return engine.EdgeConfig(
         vectors={DENSE: dense},
-        sparse_vectors={WORDS: engine.EdgeSparseVectorParams(modifier=engine.Modifier.Idf)},
+        sparse_vectors=_SPARSE,
         optimizers=engine.EdgeOptimizersConfig(indexing_threshold=INDEXING_KB),
+        max_search_threads=SEARCH_THREADS,
     )
 
 
@@ -272,8 +278,3 @@ def _filter(where: IndexFilter) -> engine.Filter | None:
 
 def _any_of(name: str, values: Sequence[str]) -> engine.FieldCondition:
     return engine.FieldCondition(key=name, match=engine.MatchAny(list(values)))
-
-
-def _order(hit: IndexHit) -> tuple[float, str, int]:
-    """Best first; equal scores in the order of owner and ordinal."""
-    return -hit.score, hit.owner_id, hit.ordinal

@@ -153,8 +153,8 @@ def _recall(shard: Shard, samples: NDArray[np.float32], where: IndexFilter) -> f
     queries = [IndexQuery(_TOP, vector=_vector(sample), where=where) for sample in samples]
     got, right, wanted = shard.query(queries), 0, 0
     for found, exact in zip(got, shard.query(queries, exact=True), strict=True):
-        wanted += len(exact)
-        right += sum(1 for hit in found if exact and hit.score >= exact[-1].score - 1e-6)
+        wanted += len(exact.scores)
+        right += sum(1 for score in found.scores if exact.scores and score >= exact.scores[-1] - 1e-6)
     return min(1.0, right / wanted) if wanted else 1.0
 
 

@@ -18,8 +18,9 @@ from knowledge_system.storage.index_files import require_space, usable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from knowledge_system.domain.index import IndexHit, IndexPoint, IndexQuery
+    from knowledge_system.domain.index import IndexPoint, IndexQuery
     from knowledge_system.storage.edge_engine import Shard
+    from knowledge_system.storage.index_found import FoundPoints
     from knowledge_system.storage.index_generations import Generations, Pointer
 
 QUERIES_AT_ONCE: Final = 32
@@ -146,13 +147,13 @@ class Live:
             for points in _pieces(write.points):
                 await self.on_engine(shard.upsert, await self.on_files(prepare, points))
 
-    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    async def query(self, queries: Sequence[IndexQuery]) -> list[FoundPoints]:
         """Search the current shard."""
         self.require_open()
         for query in queries:
             if query.vector is not None and len(query.vector) != self.shard.dimension:
                 raise _wrong_dimension(len(query.vector), self.shard.dimension)
-        answers: list[list[IndexHit]] = []
+        answers: list[FoundPoints] = []
         loop = asyncio.get_running_loop()
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             some = queries[start : start + QUERIES_AT_ONCE]
@@ -162,7 +163,7 @@ class Live:
                 answers += await loop.run_in_executor(self._engine, self._query, some)
         return answers
 
-    def _query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    def _query(self, queries: Sequence[IndexQuery]) -> list[FoundPoints]:
         return self.shard.query(queries)
 
     async def flush(self) -> None:

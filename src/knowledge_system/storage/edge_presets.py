@@ -29,6 +29,9 @@ class Preset:
 
 INDEXING_KB = 20_000
 """Segments with fewer KB of vectors get no graph: they are searched exactly."""
+SEARCH_THREADS = 1
+"""Threads of a shard's own. One searches both segments, by meaning and by words, in .5 ms at 10,000 items and 1.6 ms at
+100,000; the engine's own choice, eight on two processors, takes .7 and 1.9 and 2.5 times the processor time."""
 OVERSAMPLING = 2.0
 """Candidates per result that are rescored with full vectors when int8 codes are searched."""
 

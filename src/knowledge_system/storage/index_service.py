@@ -102,7 +102,7 @@ class Service:
         if self._index is None:
             raise DependencyUnavailable("the index is not open", hint="Open it first.")
         if message.kind is Kind.QUERY:
-            return index_wire.hits_message(request, await self._index.query(index_wire.queries_of(message)))
+            return index_wire.found_message(request, await self._index.found(index_wire.queries_of(message)))
         return Message(request, Kind.ANSWER, await self._other(self._index, message))
 
     async def _open(self, head: dict[str, Any]) -> dict[str, Any]:

@@ -126,7 +126,8 @@ class SupervisedIndex:
                 hint="It is rebuilt by itself; `knowledge index status` shows it.",
             )
         message = index_wire.queries_message(process.number(), queries)
-        return index_wire.hits_of(await process.ask(message, self._supervision.answer))
+        found = index_wire.found_of(await process.ask(message, self._supervision.answer))
+        return [one.hits() for one in found]
 
     async def owners(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """Return `(owner_id, points)` in ascending order of id, after `after`: for comparing with the truth."""

@@ -1,8 +1,8 @@
 """What a service and the process that holds its index say to each other: framed messages, vectors as raw floats.
 
 A frame is a header (bytes that follow, request, kind, bytes of the head), a head in JSON, and a tail of raw numbers:
-vectors as float32 and scores as float64, in the byte order of the machine, on which both ends run. Both are the same
-version of this program, and nobody else ever has an end of the pair of sockets.
+vectors as float32, ids of points, scores as float64, in the byte order of the machine, on which both ends run. Both are
+the same version of this program, and nobody else ever has an end of the pair of sockets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from knowledge_system.domain.errors import (
     KnowledgeError,
     UsageError,
 )
-from knowledge_system.domain.index import IndexFilter, IndexHit, IndexPoint, IndexQuery
+from knowledge_system.domain.index import IndexFilter, IndexPoint, IndexQuery
+from knowledge_system.storage.index_found import POINT_BYTES, FoundPoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -126,23 +127,20 @@ def queries_of(message: Message) -> list[IndexQuery]:
     ]
 
 
-def hits_message(request: int, answers: Sequence[Sequence[IndexHit]]) -> Message:
+def found_message(request: int, answers: Sequence[FoundPoints]) -> Message:
     """Return the answer to a search."""
-    head, scores = [], array("d")
-    for hits in answers:
-        owners, ordinals, views, found = zip(*hits, strict=True) if hits else ((), (), (), ())
-        head.append((owners, ordinals, views))
-        scores.extend(found)
-    return Message(request, Kind.ANSWER, head, scores.tobytes())
+    head = [(len(one.scores), [(position, *place) for position, place in one.told]) for one in answers]
+    return Message(request, Kind.ANSWER, head, b"".join(one.packed() for one in answers))
 
 
-def hits_of(message: Message) -> list[list[IndexHit]]:
-    """Invert `hits_message`."""
-    scores = iter(memoryview(message.tail).cast("d"))
-    return [
-        list(map(IndexHit, owners, ordinals, views, scores)) if owners else []
-        for owners, ordinals, views in message.head
-    ]
+def found_of(message: Message) -> list[FoundPoints]:
+    """Invert `found_message`."""
+    answers, start = [], 0
+    for size, told in message.head:
+        end = start + size * POINT_BYTES
+        answers.append(FoundPoints.unpacked(message.tail[start:end], told))
+        start = end
+    return answers
 
 
 def points_message(request: int, kind: Kind, points: Sequence[IndexPoint], more: object) -> Message:
