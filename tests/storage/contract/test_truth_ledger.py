@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from tests.storage.samples import OTHER_SPACE, SPACE, evidence, exchange, item, minute, save, vector
@@ -76,6 +77,37 @@ async def test_what_a_search_finds_is_what_the_single_reads_return(truth: Truth)
     assert list(found.rows) == asked
     b = SourceRef("/logs/b.jsonl", "s1", 4)
     assert {key: found.places[key] for key in ("xa", "xb")} == {"xa": SourceRef("/logs/s1.jsonl", "s1", 0), "xb": b}
+
+
+async def test_what_a_search_finds_has_every_sign_and_digit(truth: Truth) -> None:
+    chance = random.Random(5)
+    texts = [
+        "",
+        " ",
+        "a\tb\r\nc",
+        "\x01\x1f\x7f",
+        'say "no" \\ \\" \\u0041',
+        "[1, null]",
+        "\u2028é\U0001f980",
+        "0",
+        "null",
+        "'",
+    ]
+    items = [
+        item(
+            f"{place}",
+            title=text,
+            content=text * 2,
+            confidence=confidence,
+            metadata={"text": text, "value": [confidence]},
+        )
+        for place, text in enumerate(texts * 3)
+        for confidence in [chance.choice([chance.random(), round(chance.random(), 4), 0.0, 1.0, 1 / 3, 5e-324])]
+    ]
+    await save(truth, exchange("a"))
+    await truth.items.learn(Learned(judged={}, created=tuple(items)))
+    found = await truth.ledger.found([one.id for one in items])
+    assert list(found.rows.values()) == items
 
 
 async def test_what_a_search_finds_leaves_out_what_is_gone(truth: Truth) -> None:
