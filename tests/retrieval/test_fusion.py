@@ -15,11 +15,12 @@ WORD_SCORES = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(0, 60), max
 
 
 def arm(scores: dict[str, float], *, cut: bool = False) -> Arm:
-    return owners([IndexHit(owner, 0, "whole", score) for owner, score in scores.items()], len(scores) + (not cut))
+    hits = [IndexHit(owner, 0, "whole", score) for owner, score in scores.items()]
+    return owners(sorted(hits, key=lambda one: (-one.score, one.owner_id)), len(scores) + (not cut))
 
 
 def test_owner_level_scores_are_the_best_of_the_owners_passages() -> None:
-    hits = [IndexHit("a", 2, "window", 0.4), IndexHit("b", 1, "window", 0.5), IndexHit("a", 3, "window", 0.7)]
+    hits = [IndexHit("a", 3, "window", 0.7), IndexHit("b", 1, "window", 0.5), IndexHit("a", 2, "window", 0.4)]
     found = owners(hits, 10)
     assert list(found.scores.items()) == [("a", 0.7), ("b", 0.5)]
     assert found.ordinals == {"a": 3, "b": 1}

@@ -19,6 +19,7 @@ from knowledge_system.embedding.assembly import assembled, discard
 from knowledge_system.embedding.batches import length_buckets
 from knowledge_system.embedding.inference import Encoder
 from knowledge_system.embedding.spaces import DEFAULT_VARIANT, MAX_TOKENS, checked_variant, space_of
+from knowledge_system.embedding.tokens import PREFIXES
 from knowledge_system.embedding.weights import PACKAGE
 
 if TYPE_CHECKING:
@@ -84,11 +85,18 @@ class LocalEmbeddingModel:
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Return one unit-length vector of 384 values per text, in order. Raises ModelUnavailable."""
         if len(texts) == 1:
-            return [await self._run(self._single, partial(self._encode_one, texts[0]))]
+            return [await self._embed_one(texts[0])]
         vectors: list[Vector] = []
         for start in range(0, len(texts), WINDOW):
             vectors += await self._embed_window(texts[start : start + WINDOW])
         return vectors
+
+    async def _embed_one(self, text: str) -> Vector:
+        """Cut a short text into tokens here, in some 30 µs; its thread would wait for the interpreter once more."""
+        encoder = self._encoder
+        if encoder is None or len(text) > PREFIXES[0]:
+            return await self._run(self._single, partial(self._encode_one, text))
+        return _as_vector((await self._run(self._single, partial(encoder.encode, encoder.tokenizer.ids([text]))))[0])
 
     async def _embed_window(self, texts: Sequence[str]) -> list[Vector]:
         ids = await self._run(self._bulk, partial(self._ids, texts))

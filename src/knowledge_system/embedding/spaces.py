@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import Literal, TypeAlias, get_args
 
 from knowledge_system.domain.embedding import EmbeddingSpace
@@ -31,6 +32,7 @@ _RECIPES: dict[Variant, str] = {"fp32": "1", "int8": "1"}
 """Raised whenever a change of graph, pooling or truncation moves the vectors of a variant by more than rounding."""
 
 
+@cache
 def space_of(variant: str) -> EmbeddingSpace:
     """Return the space of a variant. Its revision follows from weights, tokenizer, variant, recipe and truncation."""
     known = checked_variant(variant)

@@ -53,13 +53,15 @@ def fuse(arms: Arms, terms: int) -> list[Fused]:
     whole_floor, window_floor = _floor(arms.whole), _floor(arms.window)
     found: list[Fused] = []
     for owner in arms.owners():
-        near, nearest = whole.get(owner), window.get(owner)
-        cosine = ((whole_floor if near is None else near) + (window_floor if nearest is None else nearest)) / 2
-        share = max(0.0, words.get(owner, 0.0)) / scale
+        near, nearest = whole.get(owner, 0.0), window.get(owner, 0.0)
+        cosine = ((near if owner in whole else whole_floor) + (nearest if owner in window else window_floor)) / 2
+        share = words[owner] / scale if words.get(owner, 0.0) > 0 else 0.0
         relevance = _unit((cosine + WORDS_WEIGHT * share) / (1 + WORDS_WEIGHT))
-        similarity = _unit(max(near or 0.0, nearest or 0.0))
-        ranks = whole_ranks.get(owner), share, words_ranks.get(owner)
-        found.append(Fused(owner, relevance, similarity, *ranks, arms.window.ordinals.get(owner, 0)))
+        similarity = _unit(max(near, nearest))
+        ordinal = arms.window.ordinals.get(owner, 0)
+        found.append(
+            Fused(owner, relevance, similarity, whole_ranks.get(owner), share, words_ranks.get(owner), ordinal)
+        )
     found.sort(key=lambda one: (-one.relevance, one.owner_id))
     return found
 

@@ -95,9 +95,9 @@ async def gather(index: VectorIndex, request: SearchRequest, embedding: Awaitabl
         (near,) = await index.query([IndexQuery(depth, vector=vector, where=where)])
         step.set(hits=len(near))
     complete = int(len(near) < depth)
-    views = [[hit for hit in near if (hit.view == "whole") == whole] for whole in (True, False)]
-    whole, window = (owners(hits, len(hits) + complete) for hits in views)
-    return Arms(whole, window, said)
+    whole = [hit for hit in near if hit.view == "whole"]
+    window = [hit for hit in near if hit.view != "whole"]
+    return Arms(owners(whole, len(whole) + complete), owners(window, len(window) + complete), said)
 
 
 async def _by_words(index: VectorIndex, request: SearchRequest, words: str, where: IndexFilter) -> Arm:
@@ -109,11 +109,11 @@ async def _by_words(index: VectorIndex, request: SearchRequest, words: str, wher
 
 
 def owners(hits: Sequence[IndexHit], limit: int) -> Arm:
-    """Return the best hit of each owner, best first; equal scores in the order of the ids."""
+    """Return the best hit of each owner; `hits` come best first, equal scores in the order of the owners."""
     scores: dict[str, float] = {}
     ordinals: dict[str, int] = {}
-    for hit in sorted(hits, key=lambda one: (-one.score, one.owner_id, one.ordinal)):
-        if hit.owner_id not in scores:
-            scores[hit.owner_id] = hit.score
-            ordinals[hit.owner_id] = hit.ordinal
+    for owner, ordinal, _, score in hits:
+        if owner not in scores:
+            scores[owner] = score
+            ordinals[owner] = ordinal
     return Arm(scores, ordinals, len(hits) >= limit)
