@@ -6,23 +6,45 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowledge_system.domain.capture import by_itself
 from knowledge_system.domain.events import CaptureFailed
-from knowledge_system.domain.truth import SavedExchanges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from knowledge_system.application.compose import Parts
     from knowledge_system.application.system import KnowledgeSystem
+    from knowledge_system.domain.capture import Notice
+    from knowledge_system.domain.truth import SavedExchanges
+    from knowledge_system.extraction.arriving import Arrived, Delivery
 
 Document = dict[str, Any]
-FOLDER = "arrivals"
-"""In the home: texts as they came, for as long as it takes to redact them."""
+
+
+async def store(parts: Parts, delivery: Delivery, document: Mapping[str, Any]) -> Arrived:
+    """Store the exchanges of a document; its text is on disk, as it came, for as long as it takes to redact it."""
+    from knowledge_system.extraction.arriving import arrive, written
+
+    folder = parts.home().arrivals
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".json", dir=folder, encoding="utf-8") as file:
+        file.write(written(document))
+        file.flush()
+        means = parts.reader(), parts.gatekeeper(), await parts.truth()
+        return await arrive(delivery, Path(file.name), means, parts.emit)
+
+
+async def store_body(parts: Parts, notice: Notice) -> SavedExchanges:
+    """Store the exchanges that a hook's notice carries, once."""
+    from knowledge_system.extraction.arriving import Delivery
+
+    parts.own()
+    delivery = Delivery(notice.name, notice.at, f"hook:{notice.agent}/", notice.session_id)
+    return (await store(parts, delivery, notice.body or {})).saved
 
 
 class Arrivals:
@@ -33,47 +55,35 @@ class Arrivals:
         self._storing = asyncio.Lock()
         self._fresh = asyncio.Event()
         self._learner: asyncio.Task[None] | None = None
-        self._swept = False
 
     async def deliver(self, document: Mapping[str, Any]) -> Document:
         """Store the exchanges of a `knowledge-transcript/1` document behind those of its session that came before.
 
-        The same document again stores nothing. Raises UsageError for a document that holds no exchange.
+        What came before is known, also inside a longer document or another window of the session; what has grown is
+        updated. A document without a session's id goes on that session which begins as it does.
+        Raises UsageError for a document that holds no exchange.
         """
-        from knowledge_system.extraction.arriving import Delivery, arrive
+        from knowledge_system.extraction.arriving import Delivery
 
         parts = self._system.parts
         parts.own()
         text = json.dumps(document, sort_keys=True, ensure_ascii=False)
         name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         head = document.get("session") or {}
-        session = str(head.get("id") or f"http-{name[:16]}")
-        place = f"http:{head.get('agent') or 'any'}/{session}"
+        door, session = f"http:{head.get('agent') or 'any'}/", str(head.get("id") or "")
         async with self._storing:
-            folder = self._folder(parts.home().path / FOLDER)
-            with tempfile.NamedTemporaryFile("w", suffix=".json", dir=folder, encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                delivery = Delivery(name, parts.clock.now(), place, session, Path(file.name))
-                saved = await arrive(delivery, parts.reader(), parts.gatekeeper(), await parts.truth(), parts.emit)
+            arrived = await store(parts, Delivery(name, parts.clock.now(), door, session), document)
         await self._system.index_words()
+        saved = arrived.saved
         if saved.new or saved.updated:
             self._learn_soon()
-        known = len(saved.known) if saved != SavedExchanges() else len(document["exchanges"])
+        known = len(document["exchanges"]) if arrived.again else len(saved.known)
         return {
-            "session_id": session,
+            "session_id": arrived.session_id,
             "exchanges": {"new": len(saved.new), "known": known, "updated": len(saved.updated)},
             "ids": [*saved.new, *saved.updated, *saved.known],
             "learning": "follows" if parts.settings.tree.learning.enabled else "off",
         }
-
-    def _folder(self, path: Path) -> Path:
-        """Return the folder for what is being stored; what a process that was killed left there is removed."""
-        if not self._swept:
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir(mode=0o700, exist_ok=True)
-            self._swept = True
-        return path
 
     def _learn_soon(self) -> None:
         self._fresh.set()

@@ -11,7 +11,8 @@
     │       └── WrongDimension      5  the embedding model's vectors are not of its space
     ├── IntegrityFailure            6  stored data contradicts itself
     │   └── NewerSchema             6  the database was written by a newer version
-    └── Busy                        7  another process owns the data directory
+    └── Busy                        7  another process owns the data directory, or is writing the same thing
+        └── Overtaken               7  something of the same source was stored meanwhile
 
 The number is the exit code of the command line (`design/contracts.md`); HTTP maps the same classes to problem details.
 """
@@ -85,7 +86,13 @@ class NewerSchema(IntegrityFailure):
 
 
 class Busy(KnowledgeError):
-    """Another process owns the data directory."""
+    """Another process owns the data directory, or is writing the same thing."""
 
     exit_code = 7
     code = "busy"
+
+
+class Overtaken(Busy):
+    """Somebody else stored something of the same source meanwhile: another attempt, from what is there now, is due."""
+
+    code = "overtaken"

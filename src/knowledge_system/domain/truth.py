@@ -45,6 +45,8 @@ class IngestBatch:
     warnings: tuple[ReadWarning, ...] = ()
     placeholders: Mapping[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """Placeholder memory by session id."""
+    follows: int | None = None
+    """`revision` in the stored `resume` of the source that this batch rests on, 0 for none; None rests on nothing."""
 
 
 class IngestLog(Protocol):
@@ -66,7 +68,8 @@ class IngestLog(Protocol):
         """Store a batch: sessions, exchanges, outbox entries, source state; atomically.
 
         An exchange whose id was forgotten is counted as known and not stored. An exchange already stored is replaced
-        only by a version with more text (it grew since), and is then to be learned again.
+        only by a version with more text (it grew since), and is then to be learned again. Raises Busy, and stores
+        nothing, when the source is at another revision than the batch follows.
         """
         ...
 

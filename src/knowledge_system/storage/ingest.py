@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, select, update
 
+from knowledge_system.domain.errors import Overtaken
 from knowledge_system.domain.sensitivity import Sensitivity, highest
 from knowledge_system.domain.truth import SavedExchanges
 from knowledge_system.storage.outbox import announce
@@ -150,6 +151,7 @@ class SqlIngestLog(SqlPort):
         now = self._clock.now()
 
         def work(connection: Connection) -> SavedExchanges:
+            _check_follows(connection, batch)
             save_sessions(connection, batch.sessions, batch.placeholders, now)
             saved = save_exchanges(connection, batch.exchanges, now)
             insert_or_replace(connection, sources, [source_row(batch.state, now)])
@@ -158,6 +160,16 @@ class SqlIngestLog(SqlPort):
             return saved
 
         return await self._connections.change(work)
+
+
+def _check_follows(connection: Connection, batch: IngestBatch) -> None:
+    """Raise Overtaken when the source is not as the batch found it; writers take turns, so it stays as it is now."""
+    if batch.follows is None:
+        return
+    path = batch.state.path
+    resume = connection.scalar(select(sources.c.resume).where(sources.c.path == path)) or {}
+    if resume.get("revision", 0) != batch.follows:
+        raise Overtaken(f"{path} was written by another process meanwhile.", hint="Try again.")
 
 
 def _warning_row(warning: ReadWarning, now: datetime) -> Row:

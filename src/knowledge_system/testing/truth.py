@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from knowledge_system.domain.clock import to_utc
 from knowledge_system.domain.embedding import Coverage
-from knowledge_system.domain.errors import NotFound, UsageError
+from knowledge_system.domain.errors import NotFound, Overtaken, UsageError
 from knowledge_system.domain.knowledge import ItemStatus, KnowledgeItem
 from knowledge_system.domain.sensitivity import Sensitivity
 from knowledge_system.domain.sessions import Exchange, Session
@@ -68,6 +68,9 @@ class _IngestLog:
 
     async def save(self, batch: IngestBatch) -> SavedExchanges:
         store, batch = self._store, kept(batch)
+        source = store.sources.get(batch.state.path)
+        if batch.follows not in {None, source.resume.get("revision", 0) if source else 0}:
+            raise Overtaken("the source was written meanwhile", hint="try again")
         for session in batch.sessions:
             store.save_session(session)
             if session.id in batch.placeholders:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.storage.samples import batch, drain, exchange, minute, save, session, state, waiting
 
+from knowledge_system.domain.errors import Overtaken
 from knowledge_system.domain.sensitivity import Sensitivity
 from knowledge_system.domain.sessions import Exchange, ExchangeFacts, ReadWarning, TokenUsage, ToolCall
 from knowledge_system.domain.truth import Learned, Page, Truth, storable
@@ -212,3 +213,16 @@ async def test_moments_come_back_in_utc_to_the_microsecond(truth: Truth, clock: 
     await save(truth, exchange("a", timestamp=moment), exchange("b", timestamp=moment.replace(tzinfo=None)))
     found = await truth.exchanges.get(["xa", "xb"])
     assert [found[key].timestamp for key in ("xa", "xb")] == [moment, moment]
+
+
+async def test_a_batch_that_rests_on_what_is_no_longer_there_stores_nothing(truth: Truth) -> None:
+    first = state(resume={"revision": 1})
+    await truth.ingest.save(batch(exchange("a"), state=first, follows=0))
+    for follows in (0, 2):
+        with pytest.raises(Overtaken) as raised:
+            await truth.ingest.save(batch(exchange("b"), state=state(resume={"revision": 9}), follows=follows))
+        assert raised.value.hint
+    assert await truth.exchanges.get(["xb"]) == {}
+    assert await truth.ingest.source(first.path) == first
+    saved = await truth.ingest.save(batch(exchange("b"), state=state(resume={"revision": 2}), follows=1))
+    assert saved.new == ("xb",)
