@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from knowledge_system.sensitivity.meanings import meanings_of
 from knowledge_system.sensitivity.topics import BUILT_IN
 from knowledge_system.testing import network
 
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+"""Whoever ends the tests lets them clear up: servers, their directories and sockets."""
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 

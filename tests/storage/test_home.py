@@ -46,6 +46,19 @@ def test_the_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
     assert opened(tmp_path / "other").key() != key
 
 
+def test_texts_that_a_killed_process_left_unredacted_go_with_the_next_owner(tmp_path: Path) -> None:
+    home = opened(tmp_path / "home")
+    home.arrivals.mkdir()
+    (home.arrivals / "tmp1.json").write_text("as it came")
+    home.acquire("ingest")
+
+    assert not home.arrivals.exists()
+    home.arrivals.mkdir()
+    with pytest.raises(Busy):
+        opened(home.path).acquire("ingest")
+    assert home.arrivals.exists(), "those of an owner that lives stay"
+
+
 def test_another_process_is_named_when_it_holds_the_directory(tmp_path: Path) -> None:
     home = opened(tmp_path / "home")
     with subprocess.Popen(

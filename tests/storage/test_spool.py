@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,22 @@ from knowledge_system.storage.spool import REFUSED_KEPT, DirectorySpool
 def facts(transcript: str = "", **values: Any) -> dict[str, Any]:
     known = {"agent": "any", "session_id": "s1", "transcript": transcript, "cwd": "/src", "prompt": "", "body": None}
     return {**known, **values}
+
+
+@contextmanager
+def looking(opened: list[str]) -> Iterator[None]:
+    """Note every directory that is listed during the block."""
+    active = [True]
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if active[0] and event == "os.scandir":
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(note)
+    try:
+        yield
+    finally:
+        active[0] = False  # a hook stays as long as the process
 
 
 def names(folder: Path) -> list[str]:
@@ -68,6 +87,24 @@ async def test_bodies_are_never_merged_and_come_in_order(tmp_path: Path) -> None
     await spool.done(first)
     rest = await spool.take(10)
     assert [one.body["n"] for one in (*first, *rest) if one.body] == [0, 1, 2, 3, 4]
+
+
+async def test_a_spool_that_nobody_drained_for_long_is_looked_at_once_and_drained_in_order(tmp_path: Path) -> None:
+    spool = DirectorySpool(tmp_path / "spool")
+    for number in range(200):
+        notices.leave(str(tmp_path), "stop", facts(f"/logs/{number:03}.jsonl"))
+    found: list[str] = []
+    opened: list[str] = []
+    with looking(opened):
+        while taken := await spool.take(8):
+            found += [str(one.transcript) for one in taken]
+            if len(found) == 8:  # one that waits is replaced, one has gone, one is new
+                notices.leave(str(tmp_path), "stop", facts("/logs/030.jsonl"))
+                next((tmp_path / "spool/new").glob("*031-jsonl*")).unlink(missing_ok=True)
+                notices.leave(str(tmp_path), "stop", facts("/logs/200.jsonl"))
+            await spool.done(taken)
+    assert found == [f"/logs/{number:03}.jsonl" for number in range(201) if number != 31]
+    assert opened.count(str(tmp_path / "spool/new")) <= 5, "25 batches: a look at the start and at the end, and ours"
 
 
 @pytest.mark.parametrize("content", ["", "garbage", "[]", '{"v": 2}', '{"v": 1}', "\udc80", "[" * 100_000])

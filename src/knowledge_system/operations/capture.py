@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
 GRACE: Final = 300.0
 """Seconds after which what was written or announced should have been captured."""
@@ -16,6 +16,8 @@ LEAST_JUDGED: Final = 100
 LEAST_ITEM_SHARE: Final = 0.005
 """Share of judged exchanges that become items below which learning is suspect; real sessions give fifty times more."""
 HOOK_ERRORS_SHOWN: Final = 3
+UNLEARNED: Final = "wait to be learned"
+"""Words of the alarm about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ def alarms(state: CaptureState) -> list[str]:
         found.append(f"{state.spool_refused} notices of hooks could not be read: see spool/refused in the home")
     if state.unlearned and state.unlearned_age > GRACE:
         found.append(
-            f"{state.unlearned} exchanges wait to be learned, the oldest for {state.unlearned_age:.0f} s: "
-            "run `knowledge doctor`"
+            f"{state.unlearned} exchanges {UNLEARNED}, the oldest for {state.unlearned_age:.0f} s: "
+            "run `knowledge ingest`, which learns from them too, and read what it says"
         )
     if state.judged >= LEAST_JUDGED and state.items < LEAST_ITEM_SHARE * state.judged:
         found.append(
@@ -106,6 +108,17 @@ def capture_document(state: CaptureState, measured_at: str) -> dict[str, Any]:
         "hook_errors": list(state.hook_errors),
         "alarms": alarms(state),
     }
+
+
+def longest_wait(kept: dict[str, Any] | None, now: datetime) -> float:
+    """Return for how many seconds what waits to be learned now can have waited at most, as far as anybody has looked.
+
+    The age of a conversation tells nothing of that: an import or a first ingest brings old ones.
+    """
+    if kept is None:
+        return 0.0
+    before = kept["learning"]["oldest_seconds"] if kept["learning"]["waiting"] else 0
+    return float(before) + (now - datetime.fromisoformat(kept["measured_at"])).total_seconds()
 
 
 def newest_lines(lines: Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from knowledge_system.domain.clock import to_public
@@ -50,6 +51,11 @@ class Home:
         """Directory of the derived index."""
         return self.path / "index"
 
+    @property
+    def arrivals(self) -> Path:
+        """Directory of documents as they came, for as long as it takes to redact them."""
+        return self.path / "arrivals"
+
     def prepare(self) -> None:
         """Create the directory. Raises DependencyUnavailable when it cannot be created or written."""
         try:
@@ -73,6 +79,7 @@ class Home:
             os.close(descriptor)
             raise self._busy() from None
         self._lock = descriptor
+        shutil.rmtree(self.arrivals, ignore_errors=True)  # texts as they came, of a process that was killed
         self._tell({"pid": os.getpid(), "purpose": purpose, "since": to_public(self._clock.now())})
 
     def announce(self, url: str, secret: str) -> None:

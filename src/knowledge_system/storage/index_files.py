@@ -128,7 +128,7 @@ def _write_all(descriptor: int, block: bytes, offset: int) -> None:
 
 def times_follow_maps(directory: Path) -> bool:
     """Return whether a write through a memory map after a flush changes the modification time: on tmpfs it does not."""
-    with tempfile.NamedTemporaryFile(dir=directory, prefix="probe-") as file:
+    with tempfile.TemporaryFile(dir=directory) as file:  # without a name: a process that is killed leaves nothing
         file.write(bytes(mmap.PAGESIZE))
         file.flush()
         os.fsync(file.fileno())
