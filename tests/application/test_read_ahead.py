@@ -206,6 +206,18 @@ async def test_cancelling_ends_the_child(worlds: list[World], corpus: Path) -> N
     assert not children(os.getpid())
 
 
+async def test_a_child_that_said_more_than_anybody_read_is_ended() -> None:
+    pipe = asyncio.subprocess.PIPE
+    words = "import sys; sys.stdout.write('x' * 2**22); sys.stdin.read()"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", words, stdin=pipe, stdout=pipe)
+    child, output = read_ahead._Child(process), cast("Any", process.stdout)
+    while not output._paused:  # noqa: ASYNC110 -- asyncio tells nobody that the room for what is unread is full
+        await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await child.end()
+    assert process.returncode == -signal.SIGKILL
+
+
 @LINUX
 async def test_what_was_prepared_is_used_once(worlds: list[World], corpus: Path) -> None:
     plain, world = worlds

@@ -33,6 +33,8 @@ BYTES_AHEAD = 8 * 2**20
 SESSIONS_NAMED = 50_000
 """Sessions with placeholders up to which the child is told them all: then it asks for those alone, and never waits
 for an answer about a new one."""
+UNREAD = 2**20
+"""Bytes of what nobody wants any more that are taken at a time."""
 LENGTH = 8
 """Bytes of the length before each message."""
 
@@ -254,7 +256,14 @@ class _Child:
         self.hang_up()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        await asyncio.shield(self._process.wait())
+        await asyncio.shield(self._gone())
+
+    async def _gone(self) -> None:
+        """Wait until the child is gone; asyncio sees that only behind all it said, read by somebody or not."""
+        with contextlib.suppress(ConnectionError):
+            while await self._output.read(UNREAD):
+                pass
+        await self._process.wait()
 
 
 def _cores() -> int:
