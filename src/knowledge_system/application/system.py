@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knowledge_system.application import holdings
 from knowledge_system.application.compose import Parts
 from knowledge_system.application.documents import ingest_document, search_document
-from knowledge_system.domain.errors import KnowledgeError, ModelUnavailable, NotFound, UsageError
-from knowledge_system.domain.knowledge import KnowledgeType
+from knowledge_system.domain.errors import KnowledgeError, ModelUnavailable
 from knowledge_system.domain.search import Accuracy
+from knowledge_system.domain.tracing import span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
+    from pathlib import Path
 
     from knowledge_system.domain.capture import Notice
     from knowledge_system.domain.events import Emit
@@ -98,16 +97,9 @@ class KnowledgeSystem:
 
     async def capture_body(self, notice: Notice) -> bool:
         """Store the exchanges that a notice carries, once; return whether anything was new."""
-        from knowledge_system.extraction.arriving import Delivery, arrive
+        from knowledge_system.application.arrivals import store_body
 
-        parts = self._parts
-        parts.own()
-        place = f"hook:{notice.agent}/{notice.session_id}"
-        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=parts.home().spool, encoding="utf-8") as file:
-            json.dump(notice.body, file)
-            file.flush()
-            delivery = Delivery(notice.name, notice.at, place, notice.session_id, Path(file.name))
-            saved = await arrive(delivery, parts.reader(), parts.gatekeeper(), await parts.truth(), parts.emit)
+        saved = await store_body(self._parts, notice)
         await self.index_words()
         return bool(saved.new or saved.updated)
 
@@ -195,7 +187,8 @@ class KnowledgeSystem:
             from knowledge_system.retrieval.search import Searcher
 
             parts = self._parts
-            await asyncio.gather(parts.index(), self._warm())
+            with span("open-index-and-model"):
+                await asyncio.gather(parts.index(), self._warm())
             self._searcher = Searcher(
                 await parts.truth(),
                 await parts.index(),
@@ -215,85 +208,28 @@ class KnowledgeSystem:
 
     async def show(self, identity: str) -> Document:
         """Return an item with its evidence, an exchange, or a session with its exchanges. Raises NotFound."""
-        truth = await self._parts.truth()
-        items = await truth.items.get([identity])
-        if identity in items:
-            return await self._item(identity)
-        exchanges = await truth.exchanges.get([identity])
-        if identity in exchanges:
-            from knowledge_system.operations.records import dump_exchange
-
-            return dump_exchange(exchanges[identity])
-        raise NotFound(
-            f"nothing is known under {identity}", hint="ids come from `knowledge search` and `knowledge list`"
-        )
-
-    async def _item(self, identity: str) -> Document:
-        from knowledge_system.operations.portable import quoted, sources_of
-        from knowledge_system.operations.records import dump_item
-        from knowledge_system.retrieval.ranking import freshness
-
-        truth = await self._parts.truth()
-        item = (await truth.items.get([identity]))[identity]
-        sources = (await sources_of(truth, [item]))[identity]
-        record = dump_item(item, sources, freshness(item.valid_from, self._parts.clock.now()))
-        return {**record, "evidence": await quoted(truth, item)}
+        return await holdings.show(self._parts, identity)
 
     async def list(self, kind: str, page: Page) -> Document:
         """Return one page of items, exchanges or sessions, newest first."""
-        from knowledge_system.operations.listing import list_exchanges, list_items, list_sessions
-        from knowledge_system.retrieval.ranking import freshness
-
-        if page.type and page.type not in set(KnowledgeType):
-            raise UsageError(f"unknown type {page.type}", hint=f"one of {', '.join(KnowledgeType)}")
-        truth, now = await self._parts.truth(), self._parts.clock.now()
-        if kind == "sessions":
-            return await list_sessions(truth, page)
-        if kind == "exchanges":
-            return await list_exchanges(truth, page)
-        return await list_items(truth, page, lambda item: freshness(item.valid_from, now))
+        return await holdings.listed(self._parts, kind, page)
 
     async def forget(self, ids: Sequence[str]) -> Document:
         """Erase items and exchanges for good. Raises NotFound when none of them exists."""
-        self._parts.own()
-        truth = await self._parts.truth()
-        items = await truth.items.get(ids)
-        exchanges = await truth.exchanges.get(ids)
-        missing = [one for one in ids if one not in items and one not in exchanges]
-        if missing:
-            raise NotFound(
-                f"nothing is known under {', '.join(missing)}", hint="nothing was forgotten; correct the ids"
-            )
-        erased = await truth.items.forget(list(items)) + await truth.exchanges.forget(list(exchanges))
-        await (await self._parts.indexer()).catch_up()
-        return {"forgotten": erased, "ids": list(ids)}
+        return await holdings.forget(self._parts, ids)
 
     async def supersede(self, old: str, new: str) -> Document:
         """Mark an item as replaced by another."""
-        self._parts.own()
-        await (await self._parts.truth()).items.supersede(old, new, self._parts.clock.now())
-        await (await self._parts.indexer()).catch_up()
-        return {"superseded": old, "superseded_by": new}
+        return await holdings.supersede(self._parts, old, new)
 
     async def export(self, scope: Scope) -> AsyncIterator[Document]:
         """Yield every record of `scope`."""
-        from knowledge_system.operations.portable import export
-        from knowledge_system.retrieval.ranking import freshness
-
-        now = self._parts.clock.now()
-        async for record in export(await self._parts.truth(), scope, lambda item: freshness(item.valid_from, now)):
+        async for record in holdings.exported(self._parts, scope):
             yield record
 
     async def import_(self, lines: Iterable[str]) -> Document:
         """Store exported records; what is known stays as it is."""
-        from knowledge_system.application.larger import embed_waiting
-        from knowledge_system.operations.portable import load
-
-        self._parts.own()
-        tally = await load(await self._parts.truth(), lines, self._parts.gatekeeper())
-        await (await self._parts.indexer()).catch_up()
-        await embed_waiting(self._parts)
-        return {"new": tally.new, "known": tally.known, "redactions": tally.redactions}
+        return await holdings.import_(self._parts, lines)
 
     async def status(self) -> Document:
         """Return what the system holds and how far it has followed; never needs the lock."""
