@@ -23,8 +23,8 @@ UNITS: dict[Unit, str] = {
     "bytes": units.BytesSI,
     "ratio": units.PercentUnit,
     "USD": units.Dollars,
-    "per_minute": units.Short,
-    "per_second": units.Short,
+    "per_minute": units.CountsPerMinute,
+    "per_second": units.CountsPerSecond,
     "count": units.Short,
     "state": units.Short,
 }

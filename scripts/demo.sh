@@ -6,7 +6,9 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 KNOWLEDGE_HOME=${KNOWLEDGE_HOME:-$here/.knowledge}
 export KNOWLEDGE_HOME
 
-say() { printf '\n\033[1m$ knowledge %s\033[0m\n' "$*"; }
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+say() { printf '\n%s$ knowledge %s%s\n' "$bold" "$*" "$plain"; }
 say ingest examples/
 "$knowledge" ingest "$here/examples"
 say 'search "why did the test pass locally but fail in CI?"'

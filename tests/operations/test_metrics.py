@@ -6,6 +6,7 @@ import pytest
 
 from knowledge_system.domain.clock import SystemClock
 from knowledge_system.domain.events import (
+    AttemptCharged,
     BreakerOpened,
     CacheConsulted,
     Event,
@@ -22,7 +23,7 @@ from knowledge_system.operations.exposition import Exposition
 from knowledge_system.operations.metrics import MOST_VALUES, HitRate, Metrics
 from knowledge_system.operations.series import EMBEDDING, INFERENCE, SEARCH, VECTOR_SEARCH
 
-SENT = {"model": "m", "seconds": 1.5, "cached": False, "requests": 1, "sensitivity": "public"}
+SENT = {"model": "m", "seconds": 1.5, "cached": False, "sensitivity": "public", "cost_nano": 0}
 
 
 class Counted:
@@ -47,23 +48,33 @@ class Counted:
         return sum(line.startswith(name + "{") for line in lines)
 
 
-def called(operation: str = "extract", provider: str = "groq", outcome: str = "answered", cost: int = 0) -> ModelCalled:
-    return ModelCalled(operation=operation, provider=provider, outcome=outcome, cost_nano=cost, **SENT)  # type: ignore[arg-type]
+def called(
+    operation: str = "extract", provider: str = "groq", outcome: str = "answered", requests: int = 1
+) -> ModelCalled:
+    return ModelCalled(operation=operation, provider=provider, outcome=outcome, requests=requests, **SENT)  # type: ignore[arg-type]
 
 
 def test_a_model_call_counts_by_provider_and_operation_and_costs_dollars() -> None:
-    counted = Counted().observe(called(cost=250_000_000), called(cost=250_000_000))
+    charged = AttemptCharged("groq", "extract", 250_000_000)
+    counted = Counted().observe(called(), charged, called(), charged)
 
     assert counted.value('knowledge_inference_cost_usd_total{operation="extract",provider="groq"}') == 0.5
     assert counted.value('knowledge_inference_latency_seconds_count{operation="extract",provider="groq"}') == 2
 
 
-def test_what_nobody_was_asked_says_nothing_about_latency() -> None:
-    counted = Counted().observe(called(outcome="budget-exhausted", provider=""))
+@pytest.mark.parametrize("outcome", ["budget-exhausted", "no-provider", "breaker-open"])
+def test_what_nobody_was_asked_says_nothing_about_latency(outcome: str) -> None:
+    counted = Counted().observe(called(outcome=outcome, provider="", requests=0))
 
-    refused = 'knowledge_inference_requests_total{operation="extract",outcome="budget-exhausted",provider="none"}'
+    refused = f'knowledge_inference_requests_total{{operation="extract",outcome="{outcome}",provider="none"}}'
     assert counted.value(refused) == 1
     assert counted.labels("knowledge_inference_latency_seconds_count") == 0
+
+
+def test_a_call_that_nobody_answered_took_as_long_as_those_who_were_asked() -> None:
+    counted = Counted().observe(called(outcome="no-provider", provider="", requests=2))
+
+    assert counted.value('knowledge_inference_latency_seconds_sum{operation="extract",provider="none"}') == 1.5
 
 
 def test_a_hit_in_the_second_level_is_one_hit_of_the_request_and_a_miss_of_the_first() -> None:
@@ -124,7 +135,12 @@ def test_labels_are_bounded_whatever_events_say() -> None:
     counted = Counted()
     for number in range(1000):
         name = f"anything-{number}"
-        counted.observe(called(name, name, name), UpkeepRan(name, "done", 0.1), SearchAnswered(name, 0, 1, 0, ()))
+        counted.observe(
+            called(name, name, name),
+            AttemptCharged(name, name, 1),
+            UpkeepRan(name, "done", 0.1),
+            SearchAnswered(name, 0, 1, 0, ()),
+        )
         counted.observe(CacheConsulted(name, name), BreakerOpened(name, name, name), ItemLearned(name, name, name))
         counted.observe(TextsEmbedded(name, number, 1, 0.1), VectorsSearched(number, 1, 0.1))
         counted.metrics.answered(name, name, number, 0.1)

@@ -263,7 +263,19 @@ def test_a_collector_that_refuses_loses_traces_and_nothing_else(collector: Colle
     exporter = TraceExporter(collector.url, {}, told.append)
     finished(Tracer(exporter))
     exporter.close()
-    assert told == [TracesExported("failed", 1)]
+    assert told == [TracesExported("failed", 1, "the collector did not take them")]
+
+
+def test_traces_that_cannot_be_sent_say_why_and_do_not_end_the_thread(collector: Collector) -> None:
+    told: queue.Queue[TracesExported] = queue.Queue()
+    exporter = TraceExporter(collector.url, {}, told.put)
+    exporter("no trace")  # type: ignore[arg-type]
+    first = told.get(timeout=60)
+    finished(Tracer(exporter))
+    second = told.get(timeout=60)
+    exporter.close()
+    assert (first.outcome, first.reason.partition(":")[0]) == ("failed", "AttributeError")
+    assert second == TracesExported("sent", 1)
 
 
 def test_nobody_waits_for_a_collector_that_does_not_answer() -> None:

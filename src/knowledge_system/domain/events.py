@@ -127,6 +127,15 @@ class ModelCalled(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptCharged(Event):
+    """What one request to a provider costs, answered or not, as the ledger is about to be told."""
+
+    provider: str
+    operation: str
+    cost_nano: int
+
+
+@dataclass(frozen=True, slots=True)
 class CacheConsulted(Event):
     """A cache was asked: `result` is l1, l2, stale, shared (another caller's flight), miss or bypass.
 
@@ -241,14 +250,17 @@ class SettingsChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class RequestRefused(Event):
-    """The door refused a request unheard: `unauthorized`, `forbidden`, `too-large`, `rate-limited`, `timeout`."""
+    """The door refused a request unheard.
+
+    `unauthorized`, `forbidden`, `malformed`, `too-large`, `rate-limited`, `crowded`, `timeout`.
+    """
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class OverridesIgnored(Event):
-    """Settings changed at run time do not fit this version or its file; the file alone counts until that is mended."""
+    """A setting changed at run time does not fit this version or its file; it counts for nothing until undone."""
 
     reason: str
 
@@ -286,6 +298,7 @@ class TracesExported(Event):
 
     outcome: str
     traces: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,9 +203,10 @@ class PriceUnknown(RefusedByPolicy):
 
 
 class NoProvider(DependencyUnavailable):
-    """Every candidate was tried or ruled out; the message names each with its reason."""
+    """Every candidate was tried or ruled out; the message names each with its reason. `requests`: those sent."""
 
     code = "no-provider"
+    requests = 0
 
 
 class LanguageModel(Protocol):

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from knowledge_system.domain.errors import KnowledgeError
-from knowledge_system.domain.events import BudgetTierEntered, SettlementFailed
+from knowledge_system.domain.events import AttemptCharged, BudgetTierEntered, SettlementFailed
 from knowledge_system.domain.inference import PriceUnknown, ProviderFailed
 from knowledge_system.domain.money import Hold, Settlement
 from knowledge_system.inference.streams import Closing
@@ -55,6 +55,11 @@ class Purse:
         except asyncio.CancelledError:
             self._finishing.start(self._give_back(asked))
             raise
+
+    def tell(self, charged: AttemptCharged) -> None:
+        """Announce what an attempt costs: whether the ledger can write it down is another matter."""
+        if charged.cost_nano > 0:
+            self._emit(charged)
 
     async def settle(self, reservation: Reservation, settlement: Settlement) -> None:
         """Settle, whatever becomes of the caller. A ledger that fails is asked again in the background."""
@@ -176,7 +181,9 @@ class Budgeted:
                 yield account
         finally:
             renewal.cancel()
-            await self._purse.settle(reservation, account.settlement())
+            settlement = account.settlement()
+            self._purse.tell(AttemptCharged(candidate.provider, call.operation, settlement.cost_nano))
+            await self._purse.settle(reservation, settlement)
 
 
 class Account:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from knowledge_system.domain.errors import KnowledgeError
 from knowledge_system.domain.events import ModelCalled
+from knowledge_system.domain.inference import NoProvider
 from knowledge_system.domain.tracing import span as step
 from knowledge_system.inference.streams import Closing
 
@@ -58,7 +59,7 @@ class Traced:
             span.outcome = "answered" if span.reply is not None else "cancelled"
             raise
         except KnowledgeError as error:
-            span.outcome = error.code
+            span.outcome, span.requests = error.code, error.requests if isinstance(error, NoProvider) else 0
             raise
         finally:
             self._emit(span.event(call, self._monotonic() - begun))
@@ -67,10 +68,11 @@ class Traced:
 class Span:
     """What is known of one call so far."""
 
-    __slots__ = ("outcome", "reply")
+    __slots__ = ("outcome", "reply", "requests")
 
     def __init__(self) -> None:
         self.outcome = "crashed"
+        self.requests = 0
         self.reply: Reply | EmbedReply | None = None
 
     def event(self, call: Call | EmbedCall, seconds: float) -> ModelCalled:
@@ -84,7 +86,7 @@ class Span:
             seconds=seconds,
             cost_nano=reply.cost_nano if reply else 0,
             cached=reply is not None and reply.cached,
-            requests=len(reply.attempts) if reply else 0,
+            requests=len(reply.attempts) if reply else self.requests,
             sensitivity=str(call.sensitivity),
             project=call.project,
         )

@@ -132,7 +132,9 @@ class Trail:
             )
         if self._reasons and self._reasons.keys() == self._unpriced.keys():
             return next(iter(self._unpriced.values()))
-        return NoProvider(f"no model answered {call.operation}: {reasons}", hint="see `knowledge providers status`")
+        nobody = NoProvider(f"no model answered {call.operation}: {reasons}", hint="see `knowledge providers status`")
+        nobody.requests = len(self.attempts())
+        return nobody
 
 
 def patience(call: Call | EmbedCall, clock: Clock, seconds: float) -> datetime:

@@ -86,7 +86,10 @@ def read_key(variable: str | None, environ: Mapping[str, str]) -> str | None:
     if not value:
         return None
     if not value.isascii() or not value.isprintable() or " " in value:
-        raise UsageError(f"{variable} is not a key: it holds spaces or control characters", hint="copy the key again")
+        raise UsageError(
+            f"{variable} is not a key: it holds spaces, control characters or signs beyond ASCII",
+            hint="copy the key again",
+        )
     return value
 
 

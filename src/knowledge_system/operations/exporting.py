@@ -73,8 +73,8 @@ class TraceExporter:
             traces = [one for one in taken if one is not None]
             ended = len(traces) < len(taken)
             if traces:
-                exporter = exporter or self._exporter()
-                self._announce(TracesExported("sent" if self._send(exporter, traces) else "failed", len(traces)))
+                exporter, trouble = self._send(exporter, traces)
+                self._announce(TracesExported("failed" if trouble else "sent", len(traces), trouble))
         if exporter is not None:
             exporter.shutdown()
 
@@ -91,14 +91,17 @@ class TraceExporter:
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # told by our own event
         return OTLPSpanExporter(endpoint=self._endpoint, timeout=self._seconds)
 
-    def _send(self, exporter: Any, traces: Sequence[Trace]) -> bool:
-        from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: PLC0415 -- as above
-
+    def _send(self, exporter: Any, traces: Sequence[Trace]) -> tuple[Any, str]:
+        """Send traces with the exporter, made at the first; return it, and why they are lost: empty if they are not."""
         try:
+            from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: PLC0415 -- as above
+
+            exporter = exporter or self._exporter()
             spans = [span for trace in traces for span in readable(trace, self._service)]
-            return bool(exporter.export(spans) is SpanExportResult.SUCCESS)
-        except Exception:  # noqa: BLE001 -- the edge of the thread: a trace that is lost is counted, and nothing else
-            return False
+            taken = exporter.export(spans) is SpanExportResult.SUCCESS
+        except Exception as error:  # noqa: BLE001 -- the edge of the thread: told with the traces that are lost
+            return exporter, f"{type(error).__name__}: {error}"
+        return exporter, "" if taken else "the collector did not take them"
 
 
 def full_endpoint(endpoint: str) -> str:

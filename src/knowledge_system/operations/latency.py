@@ -116,7 +116,11 @@ def inference_row(providers: Sequence[Document], recent: Sequence[float]) -> Row
     if standing:
         cause = f"the breaker of {', '.join(standing)} is not closed: calls go to those behind it, or fail"
         return Row(
-            *about, "slow", measured, cause, "see `knowledge providers`; reset it when the provider is well again"
+            *about,
+            "slow",
+            measured,
+            cause,
+            "see `knowledge providers status`; reset it when the provider is well again",
         )
     late = p95(recent)
     if late is not None and late > metric("inference-latency").alert:
@@ -124,7 +128,7 @@ def inference_row(providers: Sequence[Document], recent: Sequence[float]) -> Row
         return Row(*about, "slow", measured, "the provider answers slowly", solution)
     if not usable:
         return Row(*about, "unknown", measured, "no provider can be used", "set the key of one, or run a local model")
-    return Row(*about, "ok" if recent else "unknown", measured, *([] if recent else ["nothing was asked lately", ""]))
+    return Row(*about, "ok" if recent else "unknown", measured, *([] if recent else ["no model was asked lately", ""]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from knowledge_system.domain.errors import UsageError
 from knowledge_system.domain.events import (
+    AttemptCharged,
     BreakerChanged,
     CacheConsulted,
     CaptureFailed,
@@ -25,7 +26,14 @@ from knowledge_system.domain.events import (
     UpkeepRan,
     VectorsSearched,
 )
-from knowledge_system.domain.inference import NANO, BudgetExhausted, PriceUnknown, PrivacyRefused
+from knowledge_system.domain.inference import (
+    NANO,
+    BreakerOpen,
+    BudgetExhausted,
+    NoProvider,
+    PriceUnknown,
+    PrivacyRefused,
+)
 from knowledge_system.domain.knowledge import KnowledgeType
 from knowledge_system.domain.search import Scope
 from knowledge_system.operations.series import CACHE_HITS, MODES, REFUSALS
@@ -46,8 +54,10 @@ OPERATIONS: Final = frozenset(
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MOST_VALUES: Final = 64
 """Values of a label whose set is not known beforehand, though it is fixed in the code that announces it."""
-UNASKED: Final = frozenset(kind.code for kind in (BudgetExhausted, PriceUnknown, PrivacyRefused, UsageError))
-"""Outcomes of calls that nobody was asked: their duration says nothing about a model."""
+UNASKED: Final = frozenset(
+    kind.code for kind in (BreakerOpen, BudgetExhausted, NoProvider, PriceUnknown, PrivacyRefused, UsageError)
+)
+"""Outcomes of calls that nobody was asked, unless a request was sent: their duration says nothing about a model."""
 RECENT: Final = 300.0
 """Seconds of cache traffic that `cache_hit_rate` tells of (operations guide: 5 minutes)."""
 
@@ -114,6 +124,7 @@ class Metrics:
         self._sources, self._verdicts, self._routes = Bounded(), Bounded(most=8), Bounded(most=2 * MOST_VALUES)
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
             ModelCalled: self._model_called,
+            AttemptCharged: self._attempt_charged,
             CacheConsulted: self._cache_consulted,
             BreakerChanged: self._breaker_changed,
             VectorsSearched: self._vectors_searched,
@@ -157,13 +168,16 @@ class Metrics:
         return NOBODY if not name else name if name in self._providers() else OTHER
 
     def _model_called(self, event: ModelCalled) -> None:
-        operation = event.operation if event.operation in OPERATIONS else OTHER
-        call = (self._provider(event.provider), operation)
-        if not event.cached and event.outcome not in UNASKED:
+        call = self._call(event.provider, event.operation)
+        if not event.cached and (event.requests or event.outcome not in UNASKED):
             self.series.inference_latency.labels(*call).observe(event.seconds)
-        if event.cost_nano > 0:
-            self.series.inference_cost.labels(*call).inc(event.cost_nano / NANO)
         self.series.inference_requests.labels(*call, self._outcomes(event.outcome)).inc()
+
+    def _attempt_charged(self, event: AttemptCharged) -> None:
+        self.series.inference_cost.labels(*self._call(event.provider, event.operation)).inc(event.cost_nano / NANO)
+
+    def _call(self, provider: str, operation: str) -> tuple[str, str]:
+        return self._provider(provider), operation if operation in OPERATIONS else OTHER
 
     def _cache_consulted(self, event: CacheConsulted) -> None:
         series, result = self.series, event.result

@@ -82,8 +82,9 @@ def parse(line: str, number: int) -> Record:
         raw = json.loads(line)
         return _PARSERS[raw["kind"]](raw)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
+        fault = "it is not JSON" if isinstance(error, json.JSONDecodeError) else f"{type(error).__name__} {error}"
         raise UsageError(
-            f"line {number} is not an exported record: {type(error).__name__} {error}",
+            f"line {number} is not an exported record: {fault}",
             hint="import reads what `knowledge export` wrote, one JSON object a line",
         ) from error
 

@@ -31,7 +31,7 @@ CACHE_HITS: Final = ("l1", "l2", "stale", "shared")
 LEVELS: Final = ("l1", "l2")
 MODES: Final = ("realtime", "batch")
 LEARNED: Final = ("created", "merged", "superseded", "rejected")
-REFUSALS: Final = ("unauthorized", "forbidden", "too-large", "rate-limited", "timeout")
+REFUSALS: Final = ("unauthorized", "forbidden", "malformed", "too-large", "rate-limited", "crowded", "timeout")
 
 
 class Row(NamedTuple):
@@ -63,9 +63,11 @@ class Series:
     def _inference(self) -> None:
         call = ("provider", "operation")
         self.inference_latency = self._histogram(
-            "inference_latency_seconds", "Duration of model calls that were not answered from a cache.", INFERENCE, call
+            "inference_latency_seconds", "Duration of model calls for which somebody was asked.", INFERENCE, call
         )
-        self.inference_cost = self._counter("inference_cost_usd", "Cost of model calls in US dollars.", call)
+        self.inference_cost = self._counter(
+            "inference_cost_usd", "What requests to providers were charged, answered or not, in US dollars.", call
+        )
         self.inference_requests = self._counter(
             "inference_requests", "Model calls by how they ended: answered, or the code of the error.",
             (*call, "outcome"),

@@ -41,9 +41,10 @@ BUDGET_TIERS = (
 class CriticalMetric:
     """One row: what is good (`target`), what alerts, what is critical, in `unit`; `above` tells which side is bad.
 
-    `query` is PromQL for the value; `guard` is a condition without which the value says nothing (`""`: always).
-    `warning_for` and `critical_for` are how long a limit must be crossed. `shares` replaces the limits by shares of
-    `relative_to` (PromQL): the amounts of the row are those of the default budget. `labels` are those of `query`.
+    `query` is PromQL for the value; `guard` is a condition without which the value says nothing (`""`: always), with
+    `LIMIT` in place of the limit. `warning_for` and `critical_for` are how long a limit must be crossed. `shares`
+    replaces the limits by shares of `relative_to` (PromQL): the amounts of the row are those of the default budget.
+    `labels` are those of `query`.
     """
 
     id: str
@@ -88,9 +89,20 @@ def p95(metric: str, selector: str = "") -> str:
     return f"histogram_quantile(0.95, sum by (le) (rate({metric}_bucket{selector}[5m])))"
 
 
-def _seen(metric: str, selector: str = "", least: int = 5) -> str:
-    """Return PromQL that is true when five minutes hold at least so many events: less says nothing of a percentile."""
-    return f"sum(rate({metric}{selector}[5m])) * 300 >= {least}"
+LIMIT = "$limit"
+"""Stands in a guard for the limit that is judged."""
+
+
+def _several(metric: str, dimension: str = "") -> str:
+    """Return PromQL that is true when five minutes hold three events above the limit.
+
+    With little traffic a single slow one is the 95th percentile, and stays it for as long as the window is. Half an
+    event is left to the extrapolation of `rate`. Limits are bounds of buckets, written as prometheus-client does.
+    """
+    space = f'dimension="{dimension}"' if dimension else ""
+    below = f'le="{LIMIT}",{space}'.rstrip(",")
+    every = f"sum(rate({metric}_count{{{space}}}[5m]))" if space else f"sum(rate({metric}_count[5m]))"
+    return f"({every} - sum(rate({metric}_bucket{{{below}}}[5m]))) * 300 > 2.5"
 
 
 _HITS = 'knowledge_cache_requests_total{result=~"l1|l2|stale|shared"}[5m]'
@@ -111,7 +123,7 @@ CRITICAL_METRICS = (
         p95("knowledge_inference_latency_seconds"),
         "Inference Latency (p95)",
         ("HighInferenceLatency", "CriticalInferenceLatency"),
-        guard=_seen("knowledge_inference_latency_seconds_count"),
+        guard=_several("knowledge_inference_latency_seconds"),
     ),
     CriticalMetric(
         "vector-search",
@@ -123,7 +135,7 @@ CRITICAL_METRICS = (
         p95("knowledge_vector_search_latency_seconds"),
         "Vector Search Latency (p95)",
         ("HighVectorSearchLatency", "CriticalVectorSearchLatency"),
-        guard=_seen("knowledge_vector_search_latency_seconds_count"),
+        guard=_several("knowledge_vector_search_latency_seconds"),
     ),
     CriticalMetric(
         "embedding-384",
@@ -135,7 +147,7 @@ CRITICAL_METRICS = (
         p95(_EMBEDDING, _384),
         "Embedding Latency, 384 Dimensions (p95)",
         ("SlowEmbedding384", "CriticalEmbedding384"),
-        guard=_seen(f"{_EMBEDDING}_count", _384),
+        guard=_several(_EMBEDDING, "384"),
     ),
     CriticalMetric(
         "embedding-1536",
@@ -147,7 +159,7 @@ CRITICAL_METRICS = (
         p95(_EMBEDDING, _1536),
         "Embedding Latency, 1536 Dimensions (p95)",
         ("SlowEmbedding1536", "CriticalEmbedding1536"),
-        guard=_seen(f"{_EMBEDDING}_count", _1536),
+        guard=_several(_EMBEDDING, "1536"),
     ),
     CriticalMetric(
         "cache-hit-rate",

@@ -12,6 +12,12 @@ def requests(failed: float, fine: float) -> Series:
     }
 
 
+def machines(a_minute: float, status: str = "200") -> Series:
+    """Return what Prometheus and a load balancer ask: no sign of use."""
+    asked = 'knowledge_http_requests_total{method="GET",route='
+    return {f'{asked}"{route}",status="{status}"}}': rising(a_minute) for route in ("/metrics", "/health/ready")}
+
+
 def model_calls(failed: float, answered: float) -> Series:
     start = 'knowledge_inference_requests_total{provider="groq",operation="extract",outcome='
     return {start + '"provider-failed"}': rising(failed), start + '"answered"}': rising(answered)}
@@ -44,6 +50,7 @@ def verdicts(harmful: float, helpful: float) -> Series:
 
 
 REFUSED = 'knowledge_http_refused_total{reason="unauthorized"}'
+REFUSED_CALLS = 'knowledge_inference_requests_total{provider="none",operation="extract",outcome="budget-exhausted"}'
 SLOW = 'knowledge_slow_requests_total{operation="search"}'
 LOOP = 'knowledge_loop_failures_total{loop="learn"}'
 LAST = "knowledge_upkeep_last_success_timestamp_seconds"
@@ -60,23 +67,25 @@ SERVICE = (
          "Health has been 0.5 for 15 minutes (0.5 degraded, target 1 healthy)",
          near=({"knowledge_health_status": always(1)},)),
     Case("HttpErrors", requests(1, 9), 12, "10% of the requests of 5 minutes ended with a server error (limit 5%)",
-         near=(requests(0.4, 9.6), requests(0.2, 0.8))),
+         near=(requests(0.4, 9.6), requests(0.2, 0.8), {**requests(0.2, 0.8), **machines(9)},
+               {**requests(0, 10), **machines(9, "503")})),
     Case("RequestsRefused", {REFUSED: rising(20)}, 15,
          "100 requests in 5 minutes were refused as unauthorized (limit 50)", {"reason": "unauthorized"},
          near=({REFUSED: rising(10)}, {REFUSED: always(500)})),
     Case("SlowRequests", {SLOW: rising(1)}, 25, "15 times in 15 minutes search took longer than 2 s (limit 10)",
          {"operation": "search"},
          near=({SLOW: rising(0.5)}, {SLOW: always(0), 'knowledge_slow_requests_total{operation="infer"}': rising(9)})),
-    Case("InferenceFailing", model_calls(8, 2), 12, "80% of the model calls of 5 minutes had no answer (limit 50%)",
+    Case("InferenceFailing", {**model_calls(8, 2), REFUSED_CALLS: rising(30)}, 12,
+         "80% of the model calls of 5 minutes had no answer (limit 50%)",
          near=(model_calls(5, 5), model_calls(1, 0.5))),
     Case("LoopFailing", {LOOP: rising(1)}, 25, "15 failures of the loop learn in 15 minutes (limit 3)",
          {"loop": "learn"}, near=({LOOP: "0x3 1x800"}, {LOOP: always(9)})),
     Case("UpkeepStale", {LAST + '{exported_job="sweep-reservations"}': always(0)}, 120,
-         "Last success of sweep-reservations 2h 0m 0s ago (limit 1 h, warm-cache 26 h)",
+         "Last success of sweep-reservations 2h 0m 0s ago (limit 1 h, daily jobs 26 h)",
          {"exported_job": "sweep-reservations"},
          near=({LAST + '{exported_job="sweep-reservations"}': always(6000)},
                {LAST + '{exported_job="sweep-reservations"}': always(7200),
-                LAST + '{exported_job="warm-cache"}': always(0)})),
+                LAST + '{exported_job="warm-cache"}': always(0), LAST + '{exported_job="prune-vectors"}': always(0)})),
     Case("LongTransaction", {"knowledge_sqlite_longest_transaction_seconds": always(90)}, 3,
          "The longest transaction is open for 1m 30s (limit 60 s)",
          near=({"knowledge_sqlite_longest_transaction_seconds": always(60)},)),

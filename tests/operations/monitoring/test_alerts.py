@@ -14,6 +14,7 @@ from tests.operations.monitoring.firing_service import CASES, disk, model_calls,
 from tests.operations.monitoring.servers import DEPLOY, run
 
 from knowledge_system.operations.monitoring.alert import Alert
+from knowledge_system.operations.monitoring.platform import DAILY_JOBS
 from knowledge_system.operations.monitoring.rules import all_alerts
 
 RULES = DEPLOY / "prometheus" / "alerts.yml"
@@ -80,6 +81,17 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
     assert [case.alert for case in CASES if not case.near] == ["Watchdog"]
 
 
+def test_a_job_that_never_succeeded_is_stale_an_hour_after_the_start(tmp_path: Path) -> None:
+    started = 'process_start_time_seconds{job="knowledge-system",instance="a"}'
+    failing = 'knowledge_upkeep_runs_total{exported_job="sweep-reservations",outcome="unavailable"}'
+    case = Case("UpkeepStale", {started: always(0), failing: rising(2)}, 66,
+                "Last success of sweep-reservations 1h 6m 0s ago (limit 1 h, daily jobs 26 h)",
+                {"exported_job": "sweep-reservations"})  # fmt: skip
+    moments: dict[float, Expected] = {60: [], case.at: [said(case, ALERTS[case.alert])]}
+
+    assert examined(tmp_path, [asking(case.series, "1m", {case.alert: moments})], [case.alert]) == ""
+
+
 def healthy() -> Series:
     """Return a day of a service in use: everything moves and nothing is wrong."""
     return {
@@ -112,13 +124,17 @@ def healthy() -> Series:
         "knowledge_migration_pending": always(0), "knowledge_sqlite_longest_transaction_seconds": always(0.1),
         'knowledge_feedback_total{verdict="helpful"}': rising(0.1),
         'knowledge_feedback_total{verdict="harmful"}': rising(0.01),
+        **{f'knowledge_upkeep_last_success_timestamp_seconds{{exported_job="{job}"}}': always(0) for job in DAILY_JOBS},
+        'knowledge_upkeep_last_success_timestamp_seconds{exported_job="sweep-reservations"}': rising(60),
+        'knowledge_upkeep_runs_total{exported_job="sweep-reservations",outcome="done"}': rising(2),
     }  # fmt: skip
 
 
 def restarted(series: Series) -> Series:
     """Return the series of a service that begins anew after an hour: counters from 0, a scrape lost."""
     made = {
-        name: values.replace("x800", "x60 ") + values if "+" in values else values for name, values in series.items()
+        name: values.replace("x800", "x60 ") + values if "+" in values and "timestamp" not in name else values
+        for name, values in series.items()
     }
     return made | {
         'up{job="knowledge-system",instance="a"}': "1x60 0 1x800",
@@ -130,7 +146,7 @@ def idle(series: Series) -> Series:
     """Return the series of a service that nobody asks anything after an hour, as at night."""
     return {
         name: values.replace("x800", "x60 ") + f"{float(values[2:].split('x')[0]) * 60:g}x800"
-        if values.startswith("0+")
+        if values.startswith("0+") and "timestamp" not in name
         else values
         for name, values in series.items()
     }

@@ -228,19 +228,6 @@ def test_document_control_is_asked_for_whole() -> None:
     assert control_problems("# A page", today) == ["no version", "no last_updated", "no next_review", "no owner"]
 
 
-def test_runbooks_and_the_guide_name_only_commands_that_exist() -> None:
-    known = (ROOT / "docs" / "reference" / "commands.md").read_text()
-    titles = {line.removeprefix("## `").rstrip("`") for line in known.splitlines() if line.startswith("## `")}
-    words = {tuple(word for word in title.split() if word.islower() and "[" not in word) for title in titles}
-    said = {
-        tuple(line.split()[:3])
-        for page in [*RUNBOOKS.glob("*.md"), ROOT / "docs" / "monitoring.md"]
-        for line in page.read_text().replace("`", "\n").splitlines()
-        if line.startswith("knowledge ") and not line.startswith("knowledge --")
-    }
-    assert [one for one in said if one[:2] not in words and one not in words] == []
-
-
 def test_rules_can_be_made_for_runbooks_published_elsewhere() -> None:
     (group,) = rule_file("https://runbooks.example/")["groups"]
     urls = {rule["annotations"]["runbook_url"] for rule in group["rules"]}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from itertools import combinations
 from typing import Any
 
 import pytest
 import yaml
-from tests.operations.monitoring.exposed import names_in, unknown
+from tests.operations.monitoring.exposed import mistakes, names_in, unknown
 from tests.operations.monitoring.servers import DEPLOY, ROOT
 
 from knowledge_system.operations.monitoring.panels import TITLE, UID, dashboard_rows
@@ -105,6 +106,31 @@ def test_every_query_parses_and_asks_for_what_is_exposed() -> None:
 
 def test_every_alert_asks_for_what_is_exposed() -> None:
     assert {alert.name: unknown(alert.expr) for alert in all_alerts() if unknown(alert.expr)} == {}
+
+
+def test_nothing_is_asked_in_vain() -> None:
+    asked = [*QUERIES, *((alert.name, alert.expr) for alert in all_alerts())]
+    assert [(name, mistakes(expression)) for name, expression in asked if mistakes(expression)] == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "mistake"),
+    [
+        ('sum(rate(knowledge_cache_requests_total{result="l3"}[5m]))', "result is never l3"),
+        ('max(knowledge_spend_usd{windows="1h"})', "no label windows"),
+        ('sum(rate(knowledge_inference_latency_seconds_bucket{le="3"}[5m]))', "le is never 3"),
+        ("rate(knowledge_monthly_spend_usd[5m])", "rate of the gauge"),
+        ("max(delta(knowledge_sqlite_queries_total[5m]))", "delta of the counter"),
+        ('avg_over_time(max(knowledge_spend_usd{window="1w"})[7d:1h])', "window is never 1w"),
+    ],
+)
+def test_what_is_asked_in_vain_is_told(expression: str, mistake: str) -> None:
+    assert mistake in " ".join(mistakes(expression))
+
+
+def test_a_percentile_keeps_the_bounds_of_buckets() -> None:
+    asked = [expression for _, expression in [*QUERIES, *((alert.name, alert.expr) for alert in all_alerts())]]
+    assert [one for one in asked if one.count("histogram_quantile") != len(re.findall(r"sum by \(le[,)]", one))] == []
 
 
 def test_it_can_be_provisioned_and_sent_to_the_interface() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from knowledge_system.operations.monitoring.alert import CRITICAL, INFO, WARNING, Alert, limit_in, queried, value_in
-from knowledge_system.operations.thresholds import BUDGET_TIERS, CRITICAL_METRICS, SCALE_TRIGGERS, metric
+from knowledge_system.operations.thresholds import BUDGET_TIERS, CRITICAL_METRICS, LIMIT, SCALE_TRIGGERS, metric
 
 if TYPE_CHECKING:
     from knowledge_system.operations.monitoring.alert import Level
@@ -59,7 +59,8 @@ def _limit(row: CriticalMetric, limit: float, name: str, duration: str, level: L
 def _crossed(row: CriticalMetric, limit: float) -> str:
     number = f"{limit:.0f}" if limit >= 1 else f"{limit:g}"
     crossed = f"{row.query} {row.compared} {number}"
-    return f"({crossed}) and on () ({row.guard})" if row.guard else crossed
+    guard = row.guard.replace(LIMIT, str(float(limit)))
+    return f"({crossed}) and on () ({guard})" if guard else crossed
 
 
 def _tier(tier: BudgetTier) -> Alert:

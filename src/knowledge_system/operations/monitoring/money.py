@@ -1,6 +1,7 @@
 """The alerts that see money run away before a tier is reached, and those of the ledger.
 
-Burn rates look at two windows: the long one says that it is much, the short one that it goes on.
+Burn rates look at two windows: the long one says that it is much, the short one that it goes on. All of them read the
+ledger: it knows what every process spends, and what failed calls are charged.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ SLOW_BURN = 0.10
 """Share of the monthly budget in one day: the month's money would be gone in ten days."""
 
 
-_COST = "sum(increase(knowledge_inference_cost_usd_total[{}]))"
+_NOW = "max(delta(knowledge_monthly_spend_usd[5m])) * 12"
+"""Dollars an hour at the pace of five minutes; negative, and silent, where a new month begins at 0."""
+_COST = "sum(increase(knowledge_inference_cost_usd_total[1h]))"
+_PACE = f"avg_over_time({_DAY}[7d:1h])"
+"""Dollars a day: the mean of seven, so that neither a weekend nor one busy day is taken for the month."""
 _OF_BUDGET = f"of a monthly budget of {queried(_BUDGET, '$%.2f')}"
-_PROJECTED = f"({_SPEND} + on () {_DAY} * on () {_DAYS_LEFT})"
+_PROJECTED = f"({_SPEND} + on () {_PACE} * on () {_DAYS_LEFT})"
 MONEY_ALERTS = (
     Alert(
         name="BudgetBurnFast",
         topic="budget-burn",
         level=CRITICAL,
-        expr=f"({_HOUR} > {FAST_BURN:g} * {_BUDGET}) and on () ({_COST.format('5m')} * 12 > {FAST_BURN:g} * {_BUDGET})",
+        expr=f"({_HOUR} > {FAST_BURN:g} * {_BUDGET}) and on () ({_NOW} > {FAST_BURN:g} * {_BUDGET})",
         duration="2m",
         summary="Money runs away: a twentieth of the monthly budget in one hour",
         description=f"Spend of the last hour {value_in('USD')} {_OF_BUDGET} (limit {FAST_BURN:.0%} an "
@@ -82,7 +87,7 @@ MONEY_ALERTS = (
         name="LedgerBehindCalls",
         topic="ledger",
         level=WARNING,
-        expr=f"{_COST.format('1h')} - on () 1.1 * {_HOUR} > 0.05",
+        expr=f"{_COST} - on () 1.1 * {_HOUR} > 0.05",
         duration="15m",
         summary="The ledger shows less than the calls cost",
         description=f"Calls of the last hour cost {value_in('USD')} more than 110% of what the ledger "

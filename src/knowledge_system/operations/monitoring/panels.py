@@ -64,10 +64,21 @@ def limits_of(row: CriticalMetric) -> tuple[str, tuple[tuple[float, str], ...]]:
     return "green", (*target, (row.alert, "orange"), (row.critical, "red"))
 
 
+_SPLIT = {
+    "inference-latency": (
+        Query(
+            "histogram_quantile(0.95, sum by (le, provider) (rate(knowledge_inference_latency_seconds_bucket[5m])))",
+            "{{provider}}",
+        ),
+    ),
+}
+"""What a panel shows beside the value that is judged: who is to blame."""
+
+
 def critical_panel(row: CriticalMetric) -> Panel:
     """Return the panel of a row of the table."""
     base, limits = limits_of(row)
-    queries = [Query(row.query, _legend(row))]
+    queries = [Query(row.query, _legend(row)), *_SPLIT.get(row.id, ())]
     if row.relative_to:
         queries.append(Query(row.relative_to, "Budget of the month"))
     names = ((0, "closed"), (1, "half-open"), (2, "open")) if row.unit == "state" else ()
@@ -120,7 +131,7 @@ _QUALITY = Row(
     (
         _panel("Learning Outcomes", "Shares of judged exchanges: rejected, duplicate (merged), superseding.", "ratio",
                (_share("rejected"), "rejected"), (_share("merged"), "duplicate"), (_share("superseded"), "superseded")),
-        _panel("Items Stored", "Items by type.", "count", ("sum by (type) (knowledge_items_stored)", "{{type}}")),
+        _panel("Items Stored", "Items by type.", "count", ("max by (type) (knowledge_items_stored)", "{{type}}")),
         _panel("Items No Longer Current", "Items that are stale, superseded or deprecated.", "count",
                ("max(knowledge_items_stale)", "stale"), ("max(knowledge_items_superseded)", "superseded"),
                ("max(knowledge_items_deprecated)", "deprecated")),

@@ -11,12 +11,21 @@ from knowledge_system.operations.monitoring.rules import all_alerts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from knowledge_system.operations.monitoring.alert import Alert
+    from knowledge_system.operations.monitoring.alert import Alert, Priority
 
 CONTROL = ("version", "last_updated", "next_review", "owner")
 """What every controlled document says of itself, in lines between `---` at its top."""
 
-SECTIONS = ("Meaning", "Impact", "First look", "Causes", "What to do", "Verify")
+SECTIONS = ("Meaning", "Impact", "First look", "Causes", "What to do", "Verify", "Escalate")
+
+ESCALATE_AFTER: dict[Priority, str] = {
+    "P1": "15 minutes",
+    "P2": "1 hour",
+    "P3": "4 hours",
+    "P4": "1 business day",
+    "none": "15 minutes",
+}
+"""How long whoever is told tries alone: the response times of the operations guide."""
 
 BEGIN = "<!-- made from the rule by scripts/monitoring.py -->"
 END = "<!-- end -->"
@@ -60,6 +69,8 @@ def page_problems(text: str, alert: Alert, today: date) -> list[str]:
         found.append("no title")
     if rule_block(alert) not in text:
         found.append("says another rule than the one in force")
+    if f"## Escalate\nNot over after {ESCALATE_AFTER[alert.level.priority]}: " not in text:
+        found.append("does not say when to escalate")
     return found + control_problems(text, today)
 
 
