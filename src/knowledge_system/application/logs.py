@@ -19,6 +19,7 @@ from knowledge_system.domain.events import (
     CaptureRefused,
     IndexRebuilt,
     MemoryHigh,
+    OverridesIgnored,
     ProviderMisconfigured,
     SettlementFailed,
     SpaceBehind,
@@ -38,6 +39,7 @@ _ALARMING = (
     CaptureFailed,
     CaptureRefused,
     IndexRebuilt,
+    OverridesIgnored,
     ProviderMisconfigured,
     SettlementFailed,
     SpaceBehind,
@@ -72,6 +74,19 @@ def serve(log_format: str) -> None:
             processors=[*_facts(), structlog.processors.format_exc_info, renderer],
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         )
+    root = logging.getLogger()
+    if not any(isinstance(one, Forwarding) for one in root.handlers):
+        root.addHandler(Forwarding(logging.WARNING))
+
+
+class Forwarding(logging.Handler):
+    """Writes what libraries log, an unexpected failure of a request above all, as lines of this log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; where nobody takes it, nothing else suffers."""
+        facts = {"exc_info": record.exc_info} if record.exc_info else {}
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            structlog.get_logger().log(record.levelno, record.getMessage().strip(), logger=record.name, **facts)
 
 
 def is_alarming(event: Event) -> bool:

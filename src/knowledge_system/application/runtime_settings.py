@@ -37,6 +37,7 @@ _SHORT: Final = {"defaultEmbeddingDim": "embeddings.defaultDim"}
 """Names of the operations guide that are no key of the tree."""
 _VARIABLE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _PASSWORD: Final = re.compile(r"(?i)\b(?:password|passwd|pwd|secret|token|api[_-]?key)\s*=")
+_UNREADABLE: Final = "unreadable"
 HIDDEN: Final = "***"
 
 
@@ -47,6 +48,7 @@ class RuntimeSettings:
         self._parts = parts
         self._started_with: Configuration | None = None
         self._changing = asyncio.Lock()
+        self._ignored: dict[str, str] = {}
         self._listeners: list[Callable[[], Awaitable[None]]] = []
 
     def listen(self, listener: Callable[[], Awaitable[None]]) -> None:
@@ -57,29 +59,42 @@ class RuntimeSettings:
         """Put in force what was changed in earlier runs. What does not fit any more is left out, and said so."""
         parts = self._parts
         try:
-            rows = await database.setting_changes().in_force()
-            if rows:
-                parts.settings = _checked(parts.settings, _values(rows))
+            values, self._ignored = _fitting(parts.settings, await database.setting_changes().in_force())
+            if values:
+                parts.settings = _checked(parts.settings, values)
         except KnowledgeError as error:
-            parts.emit(OverridesIgnored(error.message))
+            self._ignored = {"": error.message}
         self._started_with = parts.settings.tree
+        self.complain()
+
+    def complain(self) -> None:
+        """Say what was left out at the start; again once there is somebody to hear it."""
+        for key, reason in self._ignored.items():
+            self._parts.emit(OverridesIgnored(f"{key}: {reason}" if key else reason))
+
+    def ignored(self) -> dict[str, str]:
+        """Return the keys that were changed at run time and left out at the start, with the reason of each."""
+        return dict(self._ignored)
 
     async def recall(self) -> None:
         """Put in force what was changed in earlier runs, as far as there is a database that can be opened."""
-        if not self._parts.is_new():
-            with contextlib.suppress(KnowledgeError):  # whoever needs the database hears why it cannot be had
+        with contextlib.suppress(KnowledgeError):  # whoever needs the database hears why it cannot be had
+            if not self._parts.is_new():
                 await self._parts.database()
 
     async def show(self) -> Document:
         """Return the effective tree without secrets, what of it was changed at run time, and what waits for a restart.
 
-        `restart_required` names keys whose new value counts from the next start on.
+        `restart_required` names keys whose new value counts from the next start on; `ignored` those of `overrides`
+        that do not fit (any more), with the reason.
         """
         rows = await (await self._changes()).in_force()
+        values, ignored = _fitting(self._parts.settings, rows)
         return {
             "config": without_secrets(reading.dump(self._parts.settings.tree)),
             "overrides": [_shown(row) for row in rows],
-            "restart_required": self._waiting(_values(rows)),
+            "restart_required": self._waiting(values),
+            "ignored": [{"key": key, "reason": reason} for key, reason in ignored.items()],
         }
 
     async def change(self, body: Mapping[str, Any], actor: str) -> Document:
@@ -90,11 +105,13 @@ class RuntimeSettings:
             if not asked:
                 raise UsageError("there is nothing to change", hint="send settings: {'budget': {'monthly': 5}}")
             self._permit(asked)
-            now_in_force = _values(await changes.in_force())
+            rows = [row for row in await changes.in_force() if row.key not in asked]
+            now_in_force, _ = _fitting(self._parts.settings, rows)
             wanted = _checked(self._parts.settings, {**now_in_force, **asked})
             reading.refuse_unknown(wanted.tree, asked)
+            reading.refuse_other_types(wanted.tree, asked)
             await self._agrees(wanted, asked)
-            # As the tree has them: `5` for "5".
+            # As the tree has them: `5.0` for `5`.
             texts: dict[str, str | None] = {
                 key: json.dumps(reading.get(wanted.tree, key), ensure_ascii=False) for key in asked
             }
@@ -111,11 +128,12 @@ class RuntimeSettings:
             later = [row.key for row in rows if not row.in_force]
             if later:
                 raise UsageError(
-                    f"{', '.join(later)} changed again after {identity}", hint="undo the later change first"
+                    f"{', '.join(later)} changed again after {identity}, or it is undone already",
+                    hint="`knowledge config history` shows both; undo the later change first",
                 )
-            before = _values(await changes.in_force())
-            after = {key: value for key, value in before.items() if key not in {row.key for row in rows}}
-            after |= {row.key: json.loads(row.old) for row in rows if row.old is not None}
+            keys = {row.key for row in rows}
+            after, _ = _fitting(self._parts.settings, [row for row in await changes.in_force() if row.key not in keys])
+            after |= {row.key: _read(row.old) for row in rows if row.old is not None}
             _checked(self._parts.settings, after)
             return await self._recorded({row.key: row.old for row in rows}, actor, identity)
 
@@ -127,7 +145,7 @@ class RuntimeSettings:
     async def _recorded(self, texts: Mapping[str, str | None], actor: str, undoes: str | None = None) -> Document:
         changes = await self._changes()
         rows = await changes.record(texts, actor, undoes)
-        values = _values(await changes.in_force())
+        values, self._ignored = _fitting(self._parts.settings, await changes.in_force())
         waiting = self._waiting(values)
         await self._apply(values)
         self._parts.emit(SettingsChanged(rows[0].change, actor, tuple(texts), tuple(waiting)))
@@ -253,8 +271,32 @@ def _spelled_out(body: Mapping[str, Any]) -> Document:
     return tree
 
 
-def _values(rows: Iterable[SettingChange]) -> dict[str, object]:
-    return {row.key: json.loads(row.new) for row in rows if row.new is not None}
+def _fitting(settings: Settings, rows: Iterable[SettingChange]) -> tuple[dict[str, object], dict[str, str]]:
+    """Return the values that can be in force together, and the reason of each key that is left out for the others."""
+    values = {row.key: _read(row.new) for row in rows if row.new is not None}
+    try:
+        _checked(settings, values)
+    except KnowledgeError:
+        pass
+    else:
+        return values, {}
+    kept: dict[str, object] = {}
+    ignored: dict[str, str] = {}
+    for key, value in values.items():
+        try:
+            _checked(settings, {**kept, key: value})
+            kept[key] = value
+        except KnowledgeError as error:
+            ignored[key] = error.message
+    return kept, ignored
+
+
+def _read(text: str) -> object:
+    """Return the value of a row; of one that is no JSON something that fits nowhere."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {_UNREADABLE: True}
 
 
 def _value(tree: Configuration, key: str) -> object:
@@ -273,8 +315,8 @@ def _shown(row: SettingChange) -> Document:
     return {
         "id": row.change,
         "key": row.key,
-        "value": _hidden(row.key, json.loads(row.new)) if row.new is not None else None,
-        "before": _hidden(row.key, json.loads(row.old)) if row.old is not None else None,
+        "value": _hidden(row.key, _read(row.new)) if row.new is not None else None,
+        "before": _hidden(row.key, _read(row.old)) if row.old is not None else None,
         "at": to_public(row.at),
         "by": row.actor,
         "undoes": row.undoes,

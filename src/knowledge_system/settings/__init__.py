@@ -70,7 +70,8 @@ def with_overrides(settings: Settings, overrides: Mapping[str, object]) -> Setti
     raw = settings.file
     for key, value in overrides.items():
         raw = _merge(raw, nested(key, value))
-    return settings.model_copy(update={"tree": validate(_merge(raw, settings.environ), "with what was changed")})
+    hint = "nothing was changed; `knowledge config schema` lists every key"
+    return settings.model_copy(update={"tree": validate(_merge(raw, settings.environ), "with what was changed", hint)})
 
 
 def nested(key: str, value: object) -> dict[str, Any]:
@@ -97,16 +98,31 @@ def refuse_unknown(tree: Configuration, keys: Iterable[str]) -> None:
             raise UsageError(f"unknown key {key}{_suggest(key, known)}", hint="`knowledge config schema` lists them")
 
 
-def validate(raw: dict[str, Any], origin: str) -> Configuration:
+def refuse_other_types(tree: Configuration, asked: Mapping[str, object]) -> None:
+    """Raise UsageError for values (by dotted key) of another JSON type than the schema's, such as "5" for 5."""
+    raw = dump(tree)
+    for key, value in asked.items():
+        raw = _merge(raw, nested(key, value))
+    try:
+        Configuration.model_validate_json(json.dumps(raw), strict=True)
+    except ValidationError as error:
+        raise _invalid(
+            error, "what was asked for", "`knowledge config schema` lists every key with its type"
+        ) from error
+
+
+def validate(raw: dict[str, Any], origin: str, hint: str = "") -> Configuration:
     """Return the validated tree of `raw`. Raises UsageError naming each bad key of `origin`."""
     try:
         return Configuration.model_validate(raw)
     except ValidationError as error:
-        lines = "; ".join(_explain(dict(problem)) for problem in error.errors())
-        raise UsageError(
-            f"configuration is not valid ({origin}): {lines}",
-            hint="correct the file or the KNOWLEDGE__ variables; `knowledge config schema` lists every key",
-        ) from error
+        files = "correct the file or the KNOWLEDGE__ variables; `knowledge config schema` lists every key"
+        raise _invalid(error, origin, hint or files) from error
+
+
+def _invalid(error: ValidationError, origin: str, hint: str) -> UsageError:
+    lines = "; ".join(_explain(dict(problem)) for problem in error.errors())
+    return UsageError(f"configuration is not valid ({origin}): {lines}", hint=hint)
 
 
 def read_file(path: Path, *, required: bool = False) -> dict[str, Any]:
@@ -192,7 +208,7 @@ def _explain(problem: dict[str, Any]) -> str:
     key = ".".join(str(step) for step in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key}{_suggest(key, _dotted(dump(Configuration())))}"
-    return f"{key}: {problem['msg']}"
+    return f"{key}: {str(problem['msg']).removeprefix('Value error, ')}"
 
 
 def _suggest(key: str, known: list[str]) -> str:

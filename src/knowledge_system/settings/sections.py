@@ -5,10 +5,15 @@ Keys are camelCase in files; times are milliseconds, prices US dollars per milli
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
+
+LONGEST: Final = 10 * 365 * 86_400_000
+"""Milliseconds: ten years, far within what a clock can count."""
+MOST: Final = 1_000_000_000
+"""Dollars and counts: their nano-dollars still fit into a number of the database."""
 
 
 class Section(BaseModel):
@@ -20,7 +25,7 @@ class Section(BaseModel):
 class Budget(Section):
     """Monthly limit in US dollars and the shares of it at which routing changes."""
 
-    monthly: float = Field(8.33, ge=0)
+    monthly: float = Field(8.33, ge=0, le=MOST)
     local_first_at: float = Field(0.8, ge=0, le=1)
     local_only_at: float = Field(0.9, ge=0, le=1)
 
@@ -41,8 +46,8 @@ class LocalModels(Section):
 class Price(Section):
     """US dollars per million tokens."""
 
-    input: float = Field(0.0, ge=0)
-    output: float = Field(0.0, ge=0)
+    input: float = Field(0.0, ge=0, le=MOST)
+    output: float = Field(0.0, ge=0, le=MOST)
 
 
 class Provider(Section):
@@ -57,9 +62,9 @@ class Provider(Section):
     embedding_model: str | None = None
     api_key_env: str | None = None
     price: Price | None = None
-    embedding_price: float | None = Field(None, ge=0)
-    context_tokens: int | None = Field(None, ge=1)
-    timeout: int | None = Field(None, ge=1)
+    embedding_price: float | None = Field(None, ge=0, le=MOST)
+    context_tokens: int | None = Field(None, ge=1, le=MOST)
+    timeout: int | None = Field(None, ge=1, le=LONGEST)
 
 
 class Inference(Section):
@@ -83,9 +88,9 @@ class Inference(Section):
 class Breaker(Section):
     """Circuit breaker of one provider."""
 
-    failure_threshold: int = Field(5, ge=1)
-    reset_timeout: int = Field(60_000, ge=0)
-    half_open_requests: int = Field(3, ge=1)
+    failure_threshold: int = Field(5, ge=1, le=MOST)
+    reset_timeout: int = Field(60_000, ge=0, le=LONGEST)
+    half_open_requests: int = Field(3, ge=1, le=MOST)
 
 
 class RemoteEmbeddings(Section):
@@ -100,7 +105,7 @@ class RemoteEmbeddings(Section):
     model: str = "text-embedding-3-small"
     auto: bool = False
     min_coverage: float = Field(0.5, ge=0, le=1)
-    query_timeout: int = Field(2000, ge=1)
+    query_timeout: int = Field(2000, ge=1, le=LONGEST)
     shorten: bool = False
 
 
@@ -110,7 +115,7 @@ class Embeddings(Section):
     default_dim: Literal[384, 1536] = 384
     batch_size: int = Field(32, ge=1, le=1024)
     variant: Literal["fp32", "int8"] | None = None
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=1024)
     remote: RemoteEmbeddings = RemoteEmbeddings()
 
 
@@ -127,7 +132,7 @@ class ModelLearning(Section):
     exchanges_per_call: int = Field(5, ge=1, le=20)
     bytes_per_exchange: int = Field(8_000, ge=500, le=100_000)
     parallel: int = Field(4, ge=1, le=32)
-    deadline: int = Field(60_000, ge=1000)
+    deadline: int = Field(60_000, ge=1000, le=LONGEST)
     doubtful_from: float = Field(0.8, ge=0, le=1)
 
 
@@ -155,8 +160,8 @@ class Capture(Section):
 
     enabled: bool = True
     folders: tuple[str, ...] = ()
-    debounce: int = Field(2000, ge=0)
-    rescan: int = Field(300_000, ge=1000)
+    debounce: int = Field(2000, ge=0, le=LONGEST)
+    rescan: int = Field(300_000, ge=1000, le=LONGEST)
 
 
 class Injected(Section):
@@ -186,6 +191,13 @@ class Vectors(Section):
     url: str | None = None
     shards: dict[str, str] | None = None
 
+    @model_validator(mode="after")
+    def _embedded(self) -> Vectors:
+        """Refuse what would have no effect: this version keeps the index embedded, whatever else is configured."""
+        if self.backend == "qdrant" or self.url is not None or self.shards is not None:
+            raise ValueError("this version keeps the index embedded: leave backend at edge, url and shards unset")
+        return self
+
 
 class Database(Section):
     """`url` None is SQLite in the home (`analytics.db`)."""
@@ -196,15 +208,15 @@ class Database(Section):
 class CacheLevel1(Section):
     """In-memory cache: entries and time to live in milliseconds."""
 
-    max: int = Field(1000, ge=0)
-    ttl: int = Field(3_600_000, ge=0)
+    max: int = Field(1000, ge=0, le=MOST)
+    ttl: int = Field(3_600_000, ge=0, le=LONGEST)
 
 
 class CacheLevel2(Section):
     """Redis cache, off without a URL: public answers only, unless it is on this machine and `private`, ours alone."""
 
     url: str | None = None
-    ttl: int = Field(86_400_000, ge=0)
+    ttl: int = Field(86_400_000, ge=0, le=LONGEST)
     private: bool = False
 
 
@@ -237,18 +249,18 @@ class Server(Section):
     host: str = "127.0.0.1"
     port: int = Field(3000, ge=0, le=65535)
     tokens: tuple[Token, ...] = ()
-    header_timeout: int = Field(10_000, ge=10)
-    body_timeout: int = Field(30_000, ge=10)
-    deadline: int = Field(300_000, ge=10)
-    connections: int = Field(512, ge=1)
-    failures: int = Field(20, ge=1)
+    header_timeout: int = Field(10_000, ge=10, le=LONGEST)
+    body_timeout: int = Field(30_000, ge=10, le=LONGEST)
+    deadline: int = Field(300_000, ge=10, le=LONGEST)
+    connections: int = Field(512, ge=1, le=MOST)
+    failures: int = Field(20, ge=1, le=MOST)
 
 
 class Backup(Section):
     """Where backups go and how long they stay."""
 
     dir: str | None = None
-    retention_days: int = Field(30, ge=1)
+    retention_days: int = Field(30, ge=1, le=36_500)
 
 
 class Telemetry(Section):
@@ -260,10 +272,10 @@ class Telemetry(Section):
     what its memory is made of.
     """
 
-    slow_request_ms: int = Field(2000, ge=1)
+    slow_request_ms: int = Field(2000, ge=1, le=LONGEST)
     otlp_endpoint: str | None = None
     log_format: Literal["auto", "json", "console"] = "auto"
-    memory_limit_mb: int = Field(1024, ge=64)
+    memory_limit_mb: int = Field(1024, ge=64, le=MOST)
 
 
 class Sensitive(Section):

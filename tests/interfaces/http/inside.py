@@ -17,6 +17,7 @@ from knowledge_system.application.compose import Parts
 from knowledge_system.application.doorkeepers import admin_record, known_tokens
 from knowledge_system.application.gateway import open_gateway
 from knowledge_system.application.system import KnowledgeSystem
+from knowledge_system.domain.clock import Clock, SystemClock
 from knowledge_system.domain.events import Event
 from knowledge_system.interfaces.http.app import make_app
 from knowledge_system.interfaces.http.guard import GuardOptions
@@ -42,14 +43,18 @@ class Inside:
 
 @asynccontextmanager
 async def inside(
-    home: Path, provider: ScriptedProvider | None = None, environ: dict[str, str] | None = None, **guard: Any
+    home: Path,
+    provider: ScriptedProvider | None = None,
+    environ: dict[str, str] | None = None,
+    clock: Clock | None = None,
+    **guard: Any,
 ) -> AsyncIterator[Inside]:
     """Open the home; the configuration is written first where a provider is given."""
     if provider is not None and not (home / "config.json").exists():
         configure(home, provider)
     events: list[Event] = []
     loaded = settings.load(home, environ=environ or {})
-    async with Parts(loaded, "test", emit=events.append) as parts:
+    async with Parts(loaded, "test", emit=events.append, clock=clock or SystemClock()) as parts:
         parts.own()
         system = KnowledgeSystem(parts)
         gateway = await open_gateway(parts)

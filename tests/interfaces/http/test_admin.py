@@ -97,6 +97,10 @@ async def test_a_later_change_of_a_key_is_undone_first(home: Path) -> None:
         ({}, 400, "nothing to change"),
         ({"budget": {"montly": 3}}, 400, "did you mean budget.monthly?"),
         ({"budget": {"monthly": -1}}, 400, "budget.monthly"),
+        ({"budget": {"monthly": 1e300}}, 400, "budget.monthly"),
+        ({"budget": {"monthly": "5"}}, 400, "budget.monthly"),
+        ({"inference": {"offlineMode": "yes"}}, 400, "inference.offlineMode"),
+        ({"server": {"deadline": 10**30}}, 400, "server.deadline"),
         ({"budget": None}, 400, "budget"),
         ({"budget.monthly": 3}, 400, "nest"),
         ({"embeddings": {"default_dim": 384}}, 400, "did you mean embeddings.defaultDim?"),
@@ -153,7 +157,9 @@ async def test_breakers_are_shown_and_closed(home: Path) -> None:
         shown = await door.json("GET", "/internal/circuit-breaker/status")
         closed = await door.json("POST", "/internal/circuit-breaker/reset/groq")
         unknown = await door.json("POST", "/internal/circuit-breaker/reset/nobody", 404)
+        told = await door.json("GET", "/internal/audit")
 
+    assert [row["provider"] for row in told["results"] if row["kind"] == "breaker-reset"] == ["groq"]
     assert {row["provider"]: row["breaker"] for row in shown["providers"]}["groq"] == "closed"
     assert closed["strategy"] == "cost-optimized"
     assert "nobody" in unknown["detail"]
@@ -178,19 +184,29 @@ async def test_overrides_are_listed_and_undone_on_the_command_line(home: Path) -
 
     assert (shown["budget"]["monthly"], row["key"], row["value"]) == (2.5, "budget.monthly", 2.5)
     assert undone["config"]["budget"]["monthly"] == 8.33
-    assert after == {"overrides": []}
+    assert after == {"overrides": [], "ignored": []}
 
 
 async def test_what_no_longer_fits_is_left_out_and_said(home: Path) -> None:
     async with inside(home) as door:
         await changed(door, {"inference": {"activeStrategy": "quality-optimized"}})
         database = await door.system.parts.database()
-        await database.setting_changes().record({"budget.gone": "1"}, "a newer version")
+        misfits = {"budget.gone": "1", "budget.monthly": "1e300", "cache.l1.max": "{"}
+        await database.setting_changes().record(misfits, "a newer version")
     async with inside(home) as door:
-        shown = await door.json("GET", "/v1/budget")
+        shown = await door.json("GET", "/config")
+        budget = await door.json("GET", "/v1/budget")
+        await changed(door, {"cache": {"l1": {"max": 5}}})
+        after = await door.json("GET", "/config")
+        findings = await door.system.doctor()
 
-    assert shown["limit"] == 8.33
-    assert any(isinstance(event, OverridesIgnored) for event in door.events)
+    told = {event.reason.partition(":")[0] for event in door.events if isinstance(event, OverridesIgnored)}
+    assert {row["key"] for row in shown["ignored"]} == told == set(misfits)
+    assert shown["config"]["inference"]["activeStrategy"] == "quality-optimized"
+    assert budget["limit"] == 8.33
+    assert after["config"]["cache"]["l1"]["max"] == 5
+    assert {row["key"] for row in after["ignored"]} == set(misfits) - {"cache.l1.max"}
+    assert "ignored" in json.dumps([row for row in findings["checks"] if row["check"] == "configuration"])
 
 
 def tokens(home: Path) -> dict[str, dict[str, str]]:

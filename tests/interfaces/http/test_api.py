@@ -11,6 +11,7 @@ import pytest
 from tests.interfaces.conftest import CHORE, FIXED_BUG
 from tests.interfaces.http.inside import Inside, inside
 
+from knowledge_system.domain.truth import Page
 from knowledge_system.testing.scripted_provider import ScriptedProvider, Step
 
 DOCUMENT: dict[str, Any] = {
@@ -47,6 +48,30 @@ async def test_exchanges_are_stored_once_found_at_once_and_learned_from(door: In
     assert again["exchanges"] == {"new": 0, "known": 2, "updated": 0}
     assert found["results"][0]["session_id"] == "s1"
     assert (item["type"], item["project"]) == ("bug_solution", "shop")
+
+
+async def test_a_session_sent_again_with_more_at_its_end_is_stored_once(door: Inside) -> None:
+    more = {"user": "continue", "assistant": "The second pool is closed too."}
+    for session in ({"id": "s1", "project": "shop"}, {"project": "shop"}):
+        first = await door.json("POST", "/v1/exchanges", json={**DOCUMENT, "session": session})
+        longer = {**DOCUMENT, "session": session, "exchanges": [FIXED_BUG, CHORE, more, more]}
+        grown = await door.json("POST", "/v1/exchanges", json=longer)
+        last = {**more, "assistant": "The second pool is closed too. Tests pass."}
+        window = {**DOCUMENT, "session": {**session, "id": first["session_id"]}, "exchanges": [CHORE, more, last]}
+        updated = await door.json("POST", "/v1/exchanges", json=window)
+
+        assert grown["exchanges"] == {"new": 2, "known": 2, "updated": 0}
+        assert updated["exchanges"] == {"new": 0, "known": 2, "updated": 1}
+        assert grown["session_id"] == updated["session_id"] == first["session_id"]
+        rows = await door.system.list("exchanges", Page(session_id=first["session_id"]))
+        assert len(rows["results"]) == 4
+
+
+async def test_a_long_document_is_read_wherever_its_format_stands(door: Inside) -> None:
+    many = [{"user": f"step {number}", "assistant": "done " * 2000} for number in range(60)]
+    document = {"exchanges": many, "session": {"id": "long"}, "format": "knowledge-transcript/1"}
+    stored = await door.json("POST", "/v1/exchanges", json=document)
+    assert stored["exchanges"] == {"new": 60, "known": 0, "updated": 0}
 
 
 async def test_a_search_takes_the_options_of_the_command_line(door: Inside) -> None:
@@ -180,9 +205,13 @@ async def test_methods_and_heads_are_as_http_says(door: Inside) -> None:
     assert head.headers["content-length"] == whole.headers["content-length"]
 
 
-async def test_texts_that_a_killed_process_left_unredacted_are_removed(door: Inside) -> None:
-    folder = door.system.parts.home().path / "arrivals"
+async def test_texts_that_a_killed_process_left_unredacted_are_removed(
+    tmp_path: Path, provider: ScriptedProvider
+) -> None:
+    folder = tmp_path / "home" / "arrivals"
     folder.mkdir()
     (folder / "tmpleft.json").write_text("password=hunter2")
-    await door.json("POST", "/v1/exchanges", json=DOCUMENT)
-    assert list(folder.iterdir()) == []
+    async with inside(tmp_path / "home", provider) as door:
+        assert not folder.exists()
+        await door.json("POST", "/v1/exchanges", json=DOCUMENT)
+        assert list(folder.iterdir()) == []

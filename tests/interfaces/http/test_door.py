@@ -17,7 +17,7 @@ from tests.interfaces.conftest import Cli
 from tests.interfaces.http.conftest import Served, serving
 
 from knowledge_system.domain.errors import UsageError
-from knowledge_system.interfaces.http.guard import MAX_BODY, GuardOptions, hostname, is_loopback, refused
+from knowledge_system.interfaces.http.guard import MAX_BODY, foreign, hostname, is_loopback
 from knowledge_system.interfaces.http.server import Address, listen
 from knowledge_system.testing.scripted_provider import ScriptedProvider
 
@@ -82,7 +82,7 @@ async def test_too_large_a_body_is_refused_declared_or_not(served: Served) -> No
 )
 async def test_what_is_not_a_json_object_is_a_bad_request(served: Served, body: bytes) -> None:
     for path in (CHAT, "/v1/embeddings"):
-        response = await served.post(path, content=body)
+        response = await served.post(path, content=body, headers={"content-type": "application/json"})
         assert response.status_code == 400
         assert response.json()["error"]["type"] == "invalid_request_error"
 
@@ -98,7 +98,7 @@ async def test_other_paths_answer_with_problem_details(served: Served) -> None:
 
 @given(st.text(alphabet="localhost127.0:[]@/#?\\ .evil", max_size=30))
 def test_only_names_of_this_machine_pass(host: str) -> None:
-    passed = refused(Headers({"host": host}), GuardOptions()) is None
+    passed = foreign(Headers({"host": host})) is None
 
     assert passed == is_loopback(hostname(host))
     if passed:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -94,6 +95,18 @@ async def test_every_operation_is_documented_and_has_its_problems(tmp_path: Path
             assert {"401", "403", "500"} <= set(operation["responses"]), path
             assert operation["summary"]
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+
+
+async def test_every_body_has_an_example_that_is_one(tmp_path: Path, provider: ScriptedProvider) -> None:
+    async with inside(tmp_path / "home", provider) as door:
+        document = await door.json("GET", "/openapi.json")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            shown = [operation["responses"]["200"]["content"], operation.get("requestBody", {}).get("content", {})]
+            for content in (one["application/json"] for one in shown if "application/json" in one):
+                assert "example" in content, (method, path)
+                whole = {**content["schema"], "components": document["components"]}
+                jsonschema_rs.validate(whole, content["example"])
 
 
 async def test_every_operation_answers_as_it_is_described(tmp_path: Path, provider: ScriptedProvider) -> None:

@@ -51,7 +51,58 @@ async def test_headers_and_bodies_that_never_end_are_answered_with_408_and_close
     )
 
     assert all(answer.startswith(b"HTTP/1.1 408") for answer in answers), answers
-    assert b"application/problem+json" in answers[3]
+    assert [problem(answer)["code"] for answer in answers] == ["timeout"] * 4
+
+
+def problem(answer: bytes) -> dict[str, object]:
+    """Return the problem details that a whole answer consists of."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert b"x-request-id: " in head
+    told = json.loads(body)
+    assert told["hint"]
+    return dict(told)
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        (b"\x16\x03\x01\x02\r\n\r\n", 400),
+        (b"GET /v1/budget\r\n\r\n", 400),
+        (b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\ncontent-length: 5\r\n\r\n", 400),
+        (b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n", 400),
+        (
+            b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n",
+            400,
+        ),
+        (b"GET /v1/budget HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 200_000, 431),
+        (b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip\r\n\r\n", 501),
+    ],
+)
+async def test_what_is_no_http_is_told_so_in_problem_details(impatient: Served, start: bytes, status: int) -> None:
+    answer = await said(impatient, start)
+
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+    assert problem(answer)["status"] == status
+
+
+async def test_a_body_declared_too_large_is_refused_before_it_is_sent(impatient: Served) -> None:
+    head = b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    answer = await said(impatient, head + b"expect: 100-continue\r\ncontent-length: 99999999999\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 413"), "nobody is asked to send it"
+
+
+async def test_one_connection_too_many_is_told_to_come_back(impatient: Served) -> None:
+    host, _, port = impatient.url.removeprefix("http://").rpartition(":")
+    kept = [await asyncio.open_connection(host, int(port)) for _ in range(8)]
+    answer = await said(impatient, b"GET /v1/budget HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    for _, writer in kept:
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 503"), answer
+    assert b"retry-after: 1" in answer
+    assert problem(answer)["code"] == "busy"
 
 
 async def test_connections_that_say_nothing_do_not_keep_others_out_for_long(impatient: Served) -> None:

@@ -66,8 +66,7 @@ class Doors:
 
     async def reset_breaker(self, provider: Provider, request: Request) -> Response:
         """Close a circuit breaker by hand, and forget what else stands against the provider in this process."""
-        await verbs.provider_reset(self._parts, provider, actor(request))
-        await (await self._parts.engine()).reset(provider, actor(request))
+        await (await self._parts.engine()).reset(verbs.known_provider(provider), actor(request))
         return JSONResponse(await verbs.provider_status(self._parts))
 
     async def recompute(self, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import uuid
 from contextlib import aclosing
@@ -17,7 +18,7 @@ from starlette.responses import JSONResponse
 
 from knowledge_system import __version__
 from knowledge_system.application.gateway import AUTO, OPERATION
-from knowledge_system.domain.errors import KnowledgeError, NotFound
+from knowledge_system.domain.errors import DependencyUnavailable, KnowledgeError, NotFound
 from knowledge_system.interfaces.http import gateway as protocol
 from knowledge_system.interfaces.http import problems, shapes
 from knowledge_system.interfaces.http.admin import admin_routes
@@ -29,6 +30,7 @@ from knowledge_system.interfaces.http.health import health_routes
 from knowledge_system.interfaces.http.internal import add_internal
 from knowledge_system.interfaces.http.knowledge import knowledge_routes
 from knowledge_system.interfaces.http.observing import Observing, metrics_routes, stamps
+from knowledge_system.interfaces.http.reading import declared_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
     from knowledge_system.domain.inference import Call, Delta
 
 _CLIENT_GONE = 499
+_EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
+"""What a disk or a process that is full answers: no failure of ours, and it passes."""
 
 
 def make_app(gateway: Gateway, options: GuardOptions, system: KnowledgeSystem | None = None) -> FastAPI:
     """Return the ASGI application over an open gateway and system; whoever opened them closes them."""
-    app = FastAPI(title="knowledge", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="knowledge", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     doors = Doors(gateway)
     shape: dict[str, Any] = {"response_model": shapes.Loose, "tags": ["openai"]}
     loose = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
@@ -54,7 +58,7 @@ def make_app(gateway: Gateway, options: GuardOptions, system: KnowledgeSystem | 
     app.add_api_route("/v1/models/{name:path}", doors.model, methods=["GET"], **shape)
     if system is not None:
         add_internal(app, system)
-        app.include_router(health_routes(system, anonymous=not (options.token or options.tokens)))
+        app.include_router(health_routes(system, anonymous=not options.tokens))
         for made in (knowledge_routes(system), engine_routes(system.parts, gateway), admin_routes(system.parts)):
             app.router.routes.extend(made.routes)
     telemetry = None if system is None else system.parts.telemetry
@@ -66,6 +70,7 @@ def make_app(gateway: Gateway, options: GuardOptions, system: KnowledgeSystem | 
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientGone, _gone)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(OSError, _without_room)
     app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(Guard, options=options)
     app.add_middleware(Observing, telemetry=telemetry)
@@ -80,7 +85,7 @@ class Doors:
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat completion, as a whole or streamed."""
-        body = protocol.parse(await request.body())
+        body = protocol.parse(await declared_json(request))
         call = protocol.chat_call(body, protocol.envelope(request.headers), OPERATION)
         if protocol.streams(body):
             return await self._streamed(request, call, protocol.wants_usage(body))
@@ -89,7 +94,7 @@ class Doors:
 
     async def embeddings(self, request: Request) -> Response:
         """Embed texts."""
-        body = protocol.parse(await request.body())
+        body = protocol.parse(await declared_json(request))
         call = protocol.embed_call(body, protocol.envelope(request.headers), OPERATION)
         reply = await while_connected(request.receive, self._gateway.embed(call))
         document = protocol.embeddings(reply, body.get("encoding_format"))
@@ -198,8 +203,18 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=_CLIENT_GONE)
 
 
+async def _without_room(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)  # noqa: S101 -- as above
+    if error.errno not in _EXHAUSTED:
+        raise error
+    full = DependencyUnavailable(f"the system refuses: {error.strerror}", hint="free disk space, then ask again")
+    return problems.answer(request.url.path, full)
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
+    seen = stamps(request)
+    error.add_note(", ".join(f"{name}: {value}" for name, value in seen.items()))  # for the log
     unexpected = KnowledgeError(f"unexpected failure: {type(error).__name__}", hint="the server's log says more")
     answer = problems.answer(request.url.path, unexpected)
-    answer.headers.update(stamps(request))
+    answer.headers.update(seen)
     return answer

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.routing import Match
 
 from knowledge_system import __version__
+from knowledge_system.interfaces.http.examples import ANSWERS, REQUESTS
 from knowledge_system.interfaces.http.problems import PROBLEM, speaks_openai
 from knowledge_system.interfaces.http.reading import suggestion
 from knowledge_system.interfaces.http.shapes import Problem
@@ -40,20 +41,6 @@ _TEXT: Json = {
     "500": "An unexpected failure; the log says more.",
     "503": "Something it needs cannot be used right now.",
     "504": "No answer in time.",
-}
-_EXAMPLES: dict[tuple[str, str], Json] = {
-    ("/v1/search", "post"): {"query": "the connection pool times out under load", "scope": "items", "limit": 5},
-    ("/v1/exchanges", "post"): {
-        "format": "knowledge-transcript/1",
-        "session": {"id": "s1", "project": "shop", "agent": "any"},
-        "exchanges": [{"user": "Why does the checkout fail?", "assistant": "The pool leaks a session."}],
-    },
-    ("/v1/items/{id}/feedback", "post"): {"verdict": "helpful", "note": "it was the cause"},
-    ("/v1/infer", "post"): {"prompt": "Sum up in one sentence: …", "max_output": 100},
-    ("/v1/embed", "post"): {"texts": ["retry policy loses updates"]},
-    ("/config", "post"): {"inference": {"providerPriority": ["local"], "offlineMode": True}},
-    ("/v1/chat/completions", "post"): {"model": "auto", "messages": [{"role": "user", "content": "Say hello."}]},
-    ("/v1/embeddings", "post"): {"model": "auto", "input": "retry policy loses updates"},
 }
 
 
@@ -94,9 +81,10 @@ def _complete(path: str, method: str, operation: Json) -> None:
     content = {kind: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     for status, text in _TEXT.items():
         operation["responses"].setdefault(status, {"description": text, "content": content})
-    example = _EXAMPLES.get((path, method))
-    if example is not None:
-        operation["requestBody"]["content"]["application/json"]["example"] = example
+    if (asked := REQUESTS.get((path, method))) is not None:
+        operation["requestBody"]["content"]["application/json"]["example"] = asked
+    if (answered := ANSWERS.get((path, method))) is not None:
+        operation["responses"]["200"]["content"]["application/json"]["example"] = answered
 
 
 def allowed(request: Request) -> list[str]:

@@ -5,10 +5,8 @@ A web page in a browser of this machine is not one of them: DNS rebinding shows 
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
-import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,7 +16,15 @@ from starlette.datastructures import Headers
 from knowledge_system.application.addresses import CALL_PATH
 from knowledge_system.domain.access import Access, Token
 from knowledge_system.interfaces.http.access import OPEN, Failures, bearer, needed
-from knowledge_system.interfaces.http.limits import MAX_BODY, TOO_LARGE, bounded, drain, limited, without_body
+from knowledge_system.interfaces.http.limits import (
+    CROWDED,
+    MAX_BODY,
+    TOO_LARGE,
+    bounded,
+    limited,
+    lingering,
+    without_body,
+)
 from knowledge_system.interfaces.http.problems import plain
 
 if TYPE_CHECKING:
@@ -29,13 +35,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
-    """`token` and `tokens` none: only loopback names in `Host`, only the server's own pages in `Origin`.
+    """No `tokens`: only loopback names in `Host`, only the server's own pages in `Origin`.
 
-    `token` may do everything. `secret` opens the private door, and nothing else does. `max_body` in bytes, times in
-    seconds; `failures` are wrong tokens of an address a minute. `record` writes (who, what, outcome) of admin calls.
+    `secret` opens the private door, and nothing else does. `max_body` in bytes, times in seconds; `failures` are
+    wrong tokens of an address a minute. `record` writes (who, what, outcome) of admin calls.
     """
 
-    token: str | None = None
     secret: str | None = None
     max_body: int = MAX_BODY
     tokens: tuple[Token, ...] = ()
@@ -44,7 +49,7 @@ class GuardOptions:
     failures: int = 20
     record: Callable[[str, str, str], Awaitable[None]] | None = None
     refused: Callable[[str], object] = str
-    """Told why a request was refused: unauthorized, forbidden, too-large, rate-limited, timeout."""
+    """Told why a request was refused: unauthorized, forbidden, malformed, too-large, rate-limited, crowded, timeout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,8 @@ class Guard:
     def __init__(self, app: ASGIApp, options: GuardOptions) -> None:
         self._app = app
         self._options = options
-        own = [Token("token", Access.ADMIN, sha256(options.token.encode()).digest())] if options.token else []
-        self._tokens = (*own, *options.tokens)
+        secret = options.secret
+        self._private = (Token("service", Access.ADMIN, sha256(secret.encode()).digest()),) if secret else ()
         self._failures = Failures(options.failures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,17 +78,17 @@ class Guard:
             return
         headers = Headers(scope=scope)
         private = scope["path"].startswith(CALL_PATH)
-        refusal = self._private(headers) if private else self._public(scope, headers)
+        refusal = unread(scope, headers) or self._denied(scope, headers, private=private)
+        refusal = refusal or _too_large(headers, self._options.max_body)
         if refusal is None:
             await self._let_in(scope, receive, send, private=private)
             return
         self._options.refused(refusal.reason)
-        if refusal.status == TOO_LARGE:
-            await drain(receive)
         known = "actor" in scope.get("state", {}) and needed(scope["method"], scope["path"]) is Access.ADMIN
         send = self._audited(scope, send) if known else send  # who has no token at all costs nothing
         ends = {"connection": "close", **refusal.headers}
-        await plain(scope["path"], refusal.status, refusal.detail, ends)(scope, receive, send)
+        answer = plain(scope["path"], refusal.status, refusal.detail, ends)
+        await answer(scope, receive, lingering(receive, send) if refusal.status == TOO_LARGE else send)
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send, *, private: bool) -> None:
         options, access = self._options, needed(scope["method"], scope["path"])
@@ -96,39 +101,31 @@ class Guard:
             scope, outgoing = {**scope, "method": "GET"}, without_body(outgoing)
         await bounded(self._app, scope, incoming, outgoing, options.answer_within)
 
-    def _private(self, headers: Headers) -> Refusal | None:
-        options = self._options
-        found = refused(headers, replace(options, token=options.secret or secrets.token_hex()))  # no secret: closed
-        return None if found is None else _refusal(*found)
-
-    def _public(self, scope: Scope, headers: Headers) -> Refusal | None:
-        options = self._options
-        if not self._tokens:
-            found = refused(headers, options)
-        elif scope["path"] in OPEN and "authorization" not in headers:
+    def _denied(self, scope: Scope, headers: Headers, *, private: bool) -> Refusal | None:
+        if private:  # no secret: closed
+            return None if bearer(headers.get("authorization", ""), self._private) else _unauthorized()
+        if not self._options.tokens:
+            return foreign(headers)
+        if scope["path"] in OPEN and "authorization" not in headers:
             return None
-        else:
-            denied = self._unknown(scope, headers)
-            if denied is not None:
-                return denied
-            found = _too_large(headers, options)
-        return None if found is None else _refusal(*found)
+        return self._unknown(scope, headers)
 
     def _unknown(self, scope: Scope, headers: Headers) -> Refusal | None:
         """Refuse who has no token for this; an address on another machine with too many wrong ones is not heard."""
         address = str((scope.get("client") or ("",))[0])
         wait = self._failures.wait(address)
-        token = None if wait and not is_loopback(address) else bearer(headers.get("authorization", ""), self._tokens)
+        heard = not wait or is_loopback(address)
+        token = bearer(headers.get("authorization", ""), self._options.tokens) if heard else None
         if token is None:
             if wait:
                 return Refusal(429, "too many wrong tokens", "rate-limited", {"retry-after": str(wait)})
             self._failures.failed(address)
-            return _refusal(_UNAUTHORIZED, "the API token is missing or wrong")
+            return _unauthorized()
         scope["state"] = {**scope.get("state", {}), "actor": token.name}
         access = needed(scope["method"], scope["path"])
         if token.access < access:
-            return _refusal(
-                _FORBIDDEN, f"the token {token.name} has the scope {_name(token.access)}, not {_name(access)}"
+            return Refusal(
+                403, f"the token {token.name} has the scope {_name(token.access)}, not {_name(access)}", "forbidden"
             )
         return None
 
@@ -148,31 +145,36 @@ class Guard:
         return sending
 
 
-def _refusal(status: int, detail: str) -> Refusal:
-    headers = {"www-authenticate": "Bearer"} if status == _UNAUTHORIZED else {}
-    return Refusal(status, detail, _REASONS[status], headers)
+def _unauthorized() -> Refusal:
+    return Refusal(401, "the API token is missing or wrong", "unauthorized", {"www-authenticate": "Bearer"})
 
 
 def _name(access: Access) -> str:
     return access.name.lower()
 
 
-def refused(headers: Headers, options: GuardOptions) -> tuple[int, str] | None:
-    """Return status and reason of a refusal by the headers alone, None when they are fine."""
-    if options.token is not None:
-        if not _has_token(headers.get("authorization", ""), options.token):
-            return _UNAUTHORIZED, "the API token is missing or wrong"
-    elif not is_loopback(hostname(headers.get("host", ""))):
-        return 403, "this host name is not served"
-    elif (origin := headers.get("origin")) is not None and not _is_own(origin, headers.get("host", "")):
-        return 403, "this origin is not served"
-    return _too_large(headers, options)
+def foreign(headers: Headers) -> Refusal | None:
+    """Refuse, by the headers alone, who is no program of this machine."""
+    if not is_loopback(hostname(headers.get("host", ""))):
+        return Refusal(403, "this host name is not served", "forbidden")
+    if (origin := headers.get("origin")) is not None and not _is_own(origin, headers.get("host", "")):
+        return Refusal(403, "this origin is not served", "forbidden")
+    return None
 
 
-def _too_large(headers: Headers, options: GuardOptions) -> tuple[int, str] | None:
+def unread(scope: Scope, headers: Headers) -> Refusal | None:
+    """Refuse whoever it is: on one connection too many, or with a body of two lengths."""
+    if scope.get("state", {}).get(CROWDED):
+        return Refusal(503, "too many connections at once", "crowded", {"retry-after": "1"})
+    if "content-length" in headers and "transfer-encoding" in headers:  # who reads which is how requests are smuggled
+        return Refusal(400, "the request has both Content-Length and Transfer-Encoding", "malformed")
+    return None
+
+
+def _too_large(headers: Headers, most: int) -> Refusal | None:
     length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdigit()) or int(length[:20]) > options.max_body:
-        return TOO_LARGE, f"the body is larger than {options.max_body} bytes"
+    if not (length.isascii() and length.isdigit()) or int(length[:20]) > most:
+        return Refusal(TOO_LARGE, f"the body is larger than {most} bytes", "too-large")
     return None
 
 
@@ -193,16 +195,6 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name.lower() == "localhost"
-
-
-_UNAUTHORIZED, _FORBIDDEN = 401, 403
-_REASONS = {_UNAUTHORIZED: "unauthorized", _FORBIDDEN: "forbidden", TOO_LARGE: "too-large"}
-
-
-def _has_token(authorization: str, token: str) -> bool:
-    scheme, _, given = authorization.partition(" ")
-    same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.encode())
-    return same and scheme.lower() == "bearer"
 
 
 def _is_own(origin: str, host: str) -> bool:

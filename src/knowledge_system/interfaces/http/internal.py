@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response  # noqa: TC002 -- routes are read from annotations at run time
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from knowledge_system.application.system import KnowledgeSystem
 
+_LOG = logging.getLogger(__name__)
 _WAITING = 1000
 """Progress reports that may wait for a slow reader; older ones are dropped."""
 
@@ -69,6 +71,7 @@ async def _finished(work: asyncio.Future[dict[str, Any]]) -> dict[str, Any]:
     except KnowledgeError as error:
         return {"error": error_document(error)}
     except Exception as error:  # noqa: BLE001 -- the edge: the command must hear that its verb failed
+        _LOG.error("a verb failed unexpectedly", exc_info=error)
         unexpected = KnowledgeError(
             f"unexpected failure in the service: {type(error).__name__}: {error}", hint="the service's log says more"
         )

@@ -21,7 +21,11 @@ _DRAINED: Final = 4 * MAX_BODY
 """Bytes that are read and thrown away so that a client in the middle of sending still hears why it is refused."""
 _DRAINED_WITHIN: Final = 5.0
 """Seconds that this may take."""
+_SILENT: Final = 1.0
+"""Seconds without a byte after which nobody is taken to be sending any more."""
 TOO_LARGE, TIMED_OUT, TOO_LATE = 413, 408, 504
+CROWDED: Final = "crowded"
+"""In the state of a request: it came on one connection more than there may be."""
 
 
 async def bounded(app: ASGIApp, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
@@ -86,12 +90,25 @@ def limited(receive: Receive, most: int, seconds: float, told: Callable[[str], o
     return receiving
 
 
+def lingering(receive: Receive, send: Send) -> Send:
+    """Return `send` that reads what is still coming before it ends an answer: closed at once, nobody would hear it."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await send({**message, "more_body": True})
+            await drain(receive)
+            message = {"type": "http.response.body", "body": b""}
+        await send(message)
+
+    return sending
+
+
 async def drain(receive: Receive) -> None:
-    """Read what is left of a body, and forget it."""
+    """Read what is left of a body, and forget it, as long as it keeps coming."""
     size, more = 0, True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAINED_WITHIN):
             while more and size <= _DRAINED:
-                message = await receive()
+                message = await asyncio.wait_for(receive(), _SILENT)
                 size += len(message.get("body", b""))
                 more = message.get("more_body", False)

@@ -100,7 +100,7 @@ class _Seen:
         self.operation = f"{self.method} {self.route.replace('{verb}', known)}"
         streams = self.route == "/mcp" and self.method == "GET"
         self.interactive = verb not in _LONG and not streams
-        self.stamps = {REQUEST_ID: self.id}
+        self.stamps = {REQUEST_ID: self.id, "x-content-type-options": "nosniff"}
         scope["state"] = {**scope.get("state", {}), STAMPS: self.stamps}
 
     def following(self, send: Send) -> Send:
@@ -109,7 +109,9 @@ class _Seen:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.status = message["status"]
-                MutableHeaders(scope=message).update(self.stamps)
+                headers = MutableHeaders(scope=message)
+                headers.update(self.stamps)
+                headers.setdefault("cache-control", "no-store")  # content and settings are nobody's to keep
             await send(message)
 
         return sending

@@ -50,7 +50,7 @@ class StrictRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             check_accept(request.headers.get("accept"))
-            _check_query(request.query_params.keys(), known)
+            _check_query([name for name, _ in request.query_params.multi_items()], known)
             wrapped = StrictRequest(request.scope, request.receive)
             if request.method in _LOADED_WITH_BODY:
                 await _check_body(wrapped, bodiless=bodiless)
@@ -88,20 +88,27 @@ def check_accept(accept: str | None) -> None:
 
 async def _check_body(request: Request, *, bodiless: bool) -> None:
     """Raise Refused for a body that is not declared as JSON, or that nobody would read."""
-    body = await request.body()
-    if not body:
-        return
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared != JSON:
-        raise Refused(415, f"{declared[:80] or 'a body without a type'} is not read", f"send Content-Type: {JSON}")
-    if bodiless and parse(body) != {}:
+    body = await declared_json(request)
+    if body and bodiless and parse(body) != {}:
         raise Refused(400, "this request has no body", "send none, or an empty object")
 
 
-def _check_query(given: Iterable[str], known: list[str]) -> None:
+async def declared_json(request: Request) -> bytes:
+    """Return the body. Raises Refused for one not declared as JSON: a page of any site may send such ones unasked."""
+    body = await request.body()
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and declared != JSON:
+        raise Refused(415, f"{declared[:80] or 'a body without a type'} is not read", f"send Content-Type: {JSON}")
+    return body
+
+
+def _check_query(given: list[str], known: list[str]) -> None:
     for name in given:
         if name not in known:
-            raise Refused(400, f"unknown parameter {name[:80]}{suggestion(name, known)}", f"one of: {', '.join(known)}")
+            names = f"one of: {', '.join(known)}" if known else "this request has no parameters"
+            raise Refused(400, f"unknown parameter {name[:80]}{suggestion(name, known)}", names)
+        if given.count(name) > 1:
+            raise Refused(400, f"the parameter {name} is given twice", "send it once")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import signal
 import socket
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,6 +40,9 @@ GRACE = 10
 KEPT_ALIVE = 30
 """Seconds that a connection without a request stays open."""
 _BACKLOG = 2048
+HAND_OVER = 0.0005
+"""Seconds that a thread keeps the interpreter while another waits for it, instead of 0.005: a search needs four threads
+in turn, and while one waits a processor has nothing to do. 32 clients on two cores got 7 % more answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +96,12 @@ def make_server(app: FastAPI, ready: Callable[[], None], patience: float = 10.0,
     """
     config = uvicorn.Config(
         app,
-        http=patient_for(patience),
+        http=patient_for(patience, connections),
         h11_max_incomplete_event_size=MOST_HEADERS,
-        limit_concurrency=connections,
         timeout_keep_alive=KEPT_ALIVE,
         ws="none",
         lifespan="off",
+        log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -124,7 +128,8 @@ def listen(address: Address, token: str | None) -> Iterator[tuple[socket.socket,
             listener.listen(_BACKLOG)
         except OSError as error:
             raise DependencyUnavailable(
-                f"cannot listen on {address.host}:{address.port}: {error.strerror}", hint="choose another --port"
+                f"cannot listen on {address.host}:{address.port}: {error.strerror}",
+                hint="stop what listens there, or choose another --port",
             ) from error
         name = f"[{place[0]}]" if family == socket.AF_INET6 else place[0]
         yield listener, f"http://{name}:{listener.getsockname()[1]}"
@@ -140,6 +145,7 @@ async def serve_on(
     parts, (listener, url) = system.parts, listening
     parts.own()
     few_arenas()
+    sys.setswitchinterval(HAND_OVER)
     parts.resident = True  # before anything opens the index
     await open_telemetry(parts)
     gateway = await open_gateway(parts, [capture_job(parts), memory_job(parts.memory()), memory_return_job()])

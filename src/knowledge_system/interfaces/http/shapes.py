@@ -153,7 +153,7 @@ class SessionHead(Body):
 
 
 class TranscriptBody(Body):
-    """A `knowledge-transcript/1` document: exchanges of one session that come after those sent before."""
+    """A `knowledge-transcript/1` document of one session: what is new, all of it again, or a window of it."""
 
     format: Literal["knowledge-transcript/1"]
     session: SessionHead = Field(default_factory=SessionHead)
@@ -318,6 +318,7 @@ class ConfigShown(ConfigAnswer):
     """As above, with what was changed at run time."""
 
     overrides: list[dict[str, Any]]
+    ignored: list[dict[str, str]] = Field(description="Overrides that do not fit (any more), with the reason.")
 
 
 class ConfigChanged(ConfigAnswer):
