@@ -6,15 +6,20 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knowledge_system.application.upkeep import LONGEST_NAP, Job, Upkeep
+from knowledge_system import settings as loaded
+from knowledge_system.application.compose import Parts
+from knowledge_system.application.engine import engine_state
+from knowledge_system.application.upkeep import LONGEST_NAP, Job, Upkeep, standard_jobs
 from knowledge_system.domain.errors import Busy
 from knowledge_system.domain.events import Event, UpkeepRan
+from knowledge_system.domain.money import Hold
 
 BEGIN = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -101,6 +106,23 @@ async def test_jobs_run_at_their_intervals_the_first_time_after_one() -> None:
     assert (seldom, soon) == ([100, 200], [5, 205])
     assert [event.outcome for event in world.ran("soon")] == ["done", "done"]
     assert max(world.naps) <= LONGEST_NAP.total_seconds()
+
+
+async def test_what_a_crashed_caller_left_reserved_is_charged_while_the_service_runs(tmp_path: Path) -> None:
+    world, hold = World(), Hold(1000, "groq", "m", "extract", "api", every(45))
+    async with Parts(loaded.load(tmp_path / "home", environ={}), "test", emit=world.emit, clock=world) as parts:
+        ledger = (await engine_state(parts)).ledger
+        await ledger.reserve(hold)
+        running = Upkeep(await standard_jobs(parts), world, world.emit, world.sleep)
+        running.start()
+        for count in (1, 2):
+            await world.pass_until(30 * count)
+            async with asyncio.timeout(60):
+                while len(world.ran("sweep-reservations")) < count:  # noqa: ASYNC110 -- the database has its threads
+                    await asyncio.sleep(0.01)
+            status = await ledger.status()
+            assert (status.reserved_nano, status.settled_nano) == ((1000, 0) if count == 1 else (0, 1000))
+        await running.stop()
 
 
 async def test_a_failing_job_is_told_and_runs_again_and_disturbs_no_other() -> None:

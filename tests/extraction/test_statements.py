@@ -112,3 +112,4 @@ def test_nearly_the_same_words_are_a_repetition() -> None:
 
 def test_what_a_user_said_keeps_its_person() -> None:
     assert spoken("i get an error in /Users/ann/app/main.py") == "I get an error in ~/app/main.py"
+    assert spoken("test_due_date fails in CI") == "test_due_date fails in CI", "a name out of code stays as it is"

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from tests.leftovers import own_folder
+
 LONGEST = 240.0
 
 
@@ -22,8 +24,8 @@ class ForkServer:
     """A process that has imported everything and forks a command for each request."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="forks")
-        self._path = str(Path(self._folder.name) / "socket")
+        self._folder = contextlib.ExitStack()
+        self._path = str(self._folder.enter_context(own_folder("forks")) / "socket")
         program = str(Path(__file__).with_name("fork_server.py"))
         # A library that starts threads when it is imported could not be forked.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
@@ -36,7 +38,7 @@ class ForkServer:
 
     def close(self) -> None:
         self._process.communicate()
-        self._folder.cleanup()
+        self._folder.close()
 
     def run(self, arguments: list[str], environment: dict[str, str], given: str) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

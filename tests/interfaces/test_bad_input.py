@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -56,6 +57,34 @@ def test_a_missing_path_is_not_found(cli: Cli, tmp_path: Path) -> None:
 
     assert done.returncode == 3
     assert "absent" in one_line(done)
+
+
+def test_a_command_that_needs_another_one_answers_with_its_help_alone(cli: Cli) -> None:
+    for arguments in ([], ["providers"]):
+        done = cli.run(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("Usage: knowledge")
+        assert "see `knowledge" not in done.stderr
+    assert cli.run("--json", "providers").returncode == 2
+
+
+def test_whoever_stops_reading_is_no_failure(cli: Cli, tmp_path: Path) -> None:
+    sessions = [transcript(tmp_path / f"{number}.json", f"s{number}", [CHORE] * 40) for number in range(4)]
+    cli.json("ingest", *sessions)
+    with cli.start(
+        "list", "--kind", "exchanges", "--limit", "1000", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as reading:
+        assert reading.stdout is not None
+        assert reading.stderr is not None
+        reading.stdout.close()
+        assert reading.wait() == 0
+        assert reading.stderr.read() == ""
+
+
+def test_what_would_have_no_effect_is_refused(cli: Cli) -> None:
+    done = cli.run("config", "set", "vectors.backend", "qdrant")
+    assert done.returncode == 2
+    assert "this version keeps the index embedded" in one_line(done)
 
 
 def test_a_symlink_loop_ends(cli: Cli, tmp_path: Path) -> None:
@@ -230,3 +259,17 @@ def test_setting_a_value_keeps_the_file_valid(cli: Cli) -> None:
     assert cli.run("config", "set", "budget.colour", "5").returncode == 2
     assert json.loads((cli.home / "config.json").read_text()) == {"budget": {"monthly": 5}}
     assert cli.json("config", "validate")["valid"]
+
+
+def test_an_interrupted_command_says_what_stays(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    transcript(folder / "good.json", "s1", [CHORE])
+    with cli.start("ingest", "--watch", folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        for line in watching.stdout:
+            if line.startswith("done in"):
+                break
+        watching.send_signal(signal.SIGINT)
+        _, said = watching.communicate(timeout=60)
+    assert watching.returncode == 130
+    assert said == "knowledge: interrupted; what was stored stays, run the command again to go on\n"

@@ -152,5 +152,9 @@ async def test_prometheus_watches_a_service_in_use_and_every_panel_has_data(watc
     assert {finding.check: finding.grade for finding in await monitoring_configured(watch.prometheus)} == {
         "prometheus": "ok", "targets": "ok", "alerts": "ok", "alertmanager": "ok",
     }  # fmt: skip
+    while not (firing := await watch.ask('ALERTS{alertstate="firing"}')):
+        assert asyncio.get_running_loop().time() < ends, "rules are evaluated every 30 seconds"
+        await asyncio.sleep(1)
+    assert {one["metric"]["alertname"] for one in firing} == {"Watchdog"}
     other = {finding.check: finding for finding in await monitoring_configured(watch.prometheus, job="nobody")}
     assert (other["targets"].grade, other["targets"].detail) == ("error", "no target of the job nobody")

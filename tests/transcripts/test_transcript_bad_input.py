@@ -34,6 +34,7 @@ SAMPLES = sorted(path for path in EXAMPLES.rglob("*") if path.is_file() and path
         (b'{"a": ' + b"[" * 100_000, "no transcript"),
         (b"[1, 2, 3]", "no transcript"),
         (b"null\n42\n", "no transcript"),
+        (b'[project]\nname = "x"\n', "no transcript of a format known here"),
     ],
 )
 def test_what_is_no_transcript_is_skipped_in_one_line(read: Callable[..., Result], content: bytes, reason: str) -> None:

@@ -45,7 +45,7 @@ class Caches:
         self.state = state
         self.l2 = l2
         self._process = uuid.uuid4().hex
-        self._holders: list[Caching] = []
+        self._holders: list[tuple[str, Caching]] = []
         self._forget: list[Callable[[], None]] = []
         self._generation = 0
         self._counts: dict[tuple[str, str], tuple[int, int]] = {}
@@ -58,15 +58,18 @@ class Caches:
             self._count(event)
         self._parts.emit(event)
 
-    def watch(self, holder: Caching, forget: Callable[[], None] | None = None) -> None:
-        """Count what `holder` has in memory; `forget` is called when the caches were cleared, by whichever process."""
-        self._holders.append(holder)
+    def watch(self, holder: Caching, forget: Callable[[], None] | None = None, name: str = "answers") -> None:
+        """Count what `holder` has in memory, shown as `name`.
+
+        `forget` is called when the caches were cleared, by whichever process.
+        """
+        self._holders.append((name, holder))
         if forget is not None:
             self._forget.append(forget)
 
     def leave_out(self, holder: Caching) -> None:
         """Count `holder` no longer."""
-        self._holders = [one for one in self._holders if one is not holder]
+        self._holders = [(name, one) for name, one in self._holders if one is not holder]
 
     async def follow(self) -> None:
         """Look whether the caches were cleared meanwhile."""
@@ -78,12 +81,12 @@ class Caches:
 
     async def holding(self) -> Holding:
         """Return what this process holds in memory."""
-        stats = [await holder.cache_stats() for holder in self._holders]
+        stats = [await holder.cache_stats() for _, holder in self._holders]
         return Holding(int(sum(one["size"] for one in stats)), int(sum(one["bytes"] for one in stats)))
 
     async def held(self) -> list[dict[str, Any]]:
         """Return `name`, `entries` and `bytes` of every cache of this process."""
-        stats = [(type(holder).__name__, await holder.cache_stats()) for holder in self._holders]
+        stats = [(name, await holder.cache_stats()) for name, holder in self._holders]
         return [{"name": name, "entries": int(one["size"]), "bytes": int(one["bytes"])} for name, one in stats]
 
     async def flush(self) -> None:

@@ -12,8 +12,15 @@ from knowledge_system.application.residence import watched_folders
 from knowledge_system.domain.clock import to_public
 from knowledge_system.domain.events import CaptureMeasured
 from knowledge_system.domain.sessions import SkippedFile
-from knowledge_system.operations.capture import CaptureState, FileState, capture_document, newest_lines
-from knowledge_system.storage.spool import DirectorySpool
+from knowledge_system.operations.capture import (
+    UNLEARNED,
+    CaptureState,
+    FileState,
+    capture_document,
+    longest_wait,
+    newest_lines,
+)
+from knowledge_system.storage.spool import depth_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,13 +50,23 @@ async def measure(parts: Parts) -> Document:
 async def last_measured(parts: Parts) -> Document:
     """Return the last measurement with the spool and the log of hooks as they are now; empty parts before the first."""
     fresh = await _now(parts)
-    try:
-        kept = json.loads((parts.home().path / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    kept = _kept(parts)
+    if kept is None:
         return capture_document(fresh, to_public(fresh.measured_at))
     now = capture_document(fresh, to_public(fresh.measured_at))
-    alarms = list(dict.fromkeys([*now["alarms"], *(one for one in kept["alarms"] if "notices" not in one)]))
+    over = {"notices"} if await (await parts.truth()).exchanges.unlearned(1) else {"notices", UNLEARNED}
+    standing = (one for one in kept["alarms"] if not any(words in one for words in over))
+    alarms = list(dict.fromkeys([*now["alarms"], *standing]))
     return {**kept, "spool": now["spool"], "hook_errors": now["hook_errors"], "alarms": alarms}
+
+
+def _kept(parts: Parts) -> Document | None:
+    """Return the last measurement, None before the first."""
+    try:
+        kept: Document = json.loads((parts.home().path / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return kept
 
 
 async def _measured(parts: Parts) -> CaptureState:
@@ -59,7 +76,8 @@ async def _measured(parts: Parts) -> CaptureState:
     waiting = await truth.exchanges.unlearned(1)
     totals = await truth.ledger.totals()
     now = parts.clock.now()
-    age = (now - waiting[0].timestamp).total_seconds() if waiting and waiting[0].timestamp else 0.0
+    said = (now - waiting[0].timestamp).total_seconds() if waiting and waiting[0].timestamp else 0.0
+    age = min(said, longest_wait(_kept(parts), now))
     return replace(
         state,
         files=len(files),
@@ -76,7 +94,7 @@ async def _measured(parts: Parts) -> CaptureState:
 async def _now(parts: Parts) -> CaptureState:
     """Return what costs next to nothing to look at."""
     home, now = parts.home().path, parts.clock.now()
-    depth = await DirectorySpool(home / "spool").depth()
+    depth = await depth_of(home / "spool")
     age = (now - depth.oldest_at).total_seconds() if depth.oldest_at else 0.0
     lines: list[str] = []
     with suppress(OSError):

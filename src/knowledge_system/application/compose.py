@@ -219,7 +219,7 @@ class Parts:
 
             most = self.settings.tree.cache.l1.max
             self._asker = RememberingModel(self.embedder(), caches.state.questions, most, caches.emit)
-            caches.watch(self._asker, self._asker.forget)
+            caches.watch(self._asker, self._asker.forget, "questions")
         return self._asker
 
     async def index(self) -> OwnedIndex:

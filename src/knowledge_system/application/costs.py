@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowledge_system.domain.clock import to_public, to_utc
 from knowledge_system.domain.costs import Period
+from knowledge_system.domain.errors import UsageError
 from knowledge_system.domain.inference import NANO
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ Document = dict[str, Any]
 async def report(parts: Parts, period: str, at: datetime | None = None) -> Document:
     """Return the sums of the period around `at` (default: now), UTC, up to now where it has not ended."""
     now = to_utc(parts.clock.now())
-    start, end = Period(period).around(at or now)
+    try:
+        start, end = Period(period).around(at or now)
+    except OverflowError:
+        raise UsageError("the calendar ends before this period does", hint="ask for a moment before 9999") from None
     until = max(start, min(end, now))
     rows = await (await parts.database()).cost_report().sums(start, until)
     return {

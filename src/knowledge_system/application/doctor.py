@@ -6,7 +6,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING
 
-from knowledge_system.domain.errors import Busy, IntegrityFailure, KnowledgeError
+from knowledge_system.domain.errors import Busy, IntegrityFailure, KnowledgeError, UsageError
 from knowledge_system.operations.diagnosis import Finding, attempt, check_home, check_truth
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ def _told(alarm: str) -> tuple[str, str]:
 
 async def _configuration(parts: Parts) -> str:
     path = parts.settings.config_file
+    await parts.runtime().recall()
+    for key, reason in parts.runtime().ignored().items():
+        raise UsageError(f"{key}, changed at run time, is ignored: {reason}", hint="knowledge config overrides, undo")
     return f"{path} is valid" if path.exists() else "defaults (no file)"
 
 

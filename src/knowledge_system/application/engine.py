@@ -21,6 +21,7 @@ from knowledge_system.inference.prices import price
 from knowledge_system.inference.provider import Provider, ProviderOptions, make_provider
 from knowledge_system.inference.styles import styles
 from knowledge_system.inference.vendors import vendors
+from knowledge_system.settings.sections import MOST
 from knowledge_system.storage.budget_standing import BudgetRules
 
 if TYPE_CHECKING:
@@ -200,6 +201,8 @@ async def budget_change(
     """Change the budget and read the effective state back. Raises IntegrityFailure when it did not take effect."""
     if dollars is not None and dollars < 0:
         raise UsageError("a limit cannot be negative", hint="0 forbids every paid call")
+    if dollars is not None and not dollars <= MOST:  # nor is what is no number
+        raise UsageError(f"a limit cannot be above {MOST} dollars", hint="set what may be spent in a month")
     state = await engine_state(parts)
     amount = None if dollars is None else nano(dollars)
     await state.ledger.change(action, key, amount, actor=actor)
@@ -236,10 +239,16 @@ async def provider_status(parts: Parts) -> Document:
     return {"providers": rows, "strategy": tree.inference.active_strategy}
 
 
-async def provider_reset(parts: Parts, provider: str, actor: str = "command line") -> Document:
-    """Close a breaker by hand. Raises NotFound for a provider that does not exist."""
+def known_provider(provider: str) -> str:
+    """Return `provider`. Raises NotFound for one that does not exist."""
     if provider not in vendors():
         raise NotFound(f"no provider is called {provider}", hint=f"one of: {', '.join(vendors())}")
+    return provider
+
+
+async def provider_reset(parts: Parts, provider: str, actor: str = "command line") -> Document:
+    """Close a breaker by hand. Raises NotFound for a provider that does not exist."""
+    known_provider(provider)
     await (await engine_state(parts)).breakers.reset(provider, actor)
     return await provider_status(parts)
 

@@ -176,7 +176,10 @@ class Health:
         return {"budget": Checked({"status": "warning" if warns else "ok", **fields}, "degraded" if warns else "ok")}
 
     async def _cache(self) -> Entries:
-        """Return today's share of hits, and what all processes hold; a shared cache that does not answer degrades."""
+        """Return today's share of hits, and what all processes hold; a shared cache that does not answer degrades.
+
+        A low share is shown and does not count: nothing is missing, and who asks new questions is not ill.
+        """
         from knowledge_system.domain.caching import HITS
 
         caches = await self._parts.caches()
@@ -193,7 +196,7 @@ class Health:
             "size": (await caches.state.book.holding()).entries,
             "shared": "off" if shared is None else "up" if shared else "down",
         }
-        return {"cache": Checked(fields, "degraded" if wrong else "ok")}
+        return {"cache": Checked(fields, "degraded" if shared is False else "ok")}
 
     async def _capture(self) -> Entries:
         from knowledge_system.application.capturing import last_measured

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -148,8 +147,10 @@ class Sources:
 
     async def _look(self, after: float) -> None:
         await asyncio.sleep(after)
-        with contextlib.suppress(KnowledgeError):
+        try:
             self._status = (await self._parts.health().report()).status
+        except KnowledgeError:  # what cannot even be asked is not as it was when it last could
+            self._status = "unhealthy"
 
     async def _counts(self) -> Counts:
         """Return what the database counts; those who ask at once share one read."""

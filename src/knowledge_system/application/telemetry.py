@@ -110,4 +110,5 @@ async def open_telemetry(parts: Parts) -> Telemetry:
     parts.tracer = Tracer(telemetry.sink(), parts.clock)
     database.connections.activity.tell(telemetry.metrics.series.sqlite_queries.inc)
     parts.at_close(telemetry.close)
+    parts.runtime().complain()
     return telemetry

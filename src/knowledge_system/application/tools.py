@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knowledge_system.application.arrivals import store
 from knowledge_system.domain.clock import to_public, to_stored
 from knowledge_system.domain.errors import NotFound, UsageError
 from knowledge_system.domain.knowledge import Evidence, KnowledgeItem, KnowledgeType, item_id
@@ -101,6 +100,8 @@ async def remember(system: KnowledgeSystem, raw: Document) -> Document:
     What was said is stored as an exchange of its own and is the item's evidence; the same text again changes nothing.
     Raises UsageError for an impossible request.
     """
+    from knowledge_system.extraction.arriving import Delivery
+
     kind, content, title = _checked(raw)
     parts = system.parts
     parts.own()
@@ -112,7 +113,7 @@ async def remember(system: KnowledgeSystem, raw: Document) -> Document:
         "session": {"id": session, "project": project, "agent": "mcp", "started_at": to_stored(parts.clock.now())},
         "exchanges": [{"user": prompt, "assistant": content, "tools": [{"name": REMEMBER_TOOL, "input": {}}]}],
     }
-    await _store(system, document, digest, session)
+    await store(parts, Delivery(digest, parts.clock.now(), "mcp:", session), document)
     identity = exchange_id(session, parts.gatekeeper().scrub(prompt)[0], 0)
     exchange = (await truth.exchanges.get([identity])).get(identity)
     if exchange is None:
@@ -136,24 +137,6 @@ def _checked(raw: Document) -> tuple[KnowledgeType, str, str]:
     except ValueError as error:
         raise UsageError(f"unknown type {raw.get('type')}", hint=f"one of {', '.join(KnowledgeType)}") from error
     return kind, content, title or content.splitlines()[0][:120]
-
-
-async def _store(system: KnowledgeSystem, document: Document, name: str, session: str) -> None:
-    """Store the exchange of a saying, once."""
-    from knowledge_system.extraction.arriving import Delivery, arrive
-
-    parts = system.parts
-    with tempfile.NamedTemporaryFile("w", suffix=".json", dir=_folder(system), encoding="utf-8") as file:
-        json.dump(document, file)
-        file.flush()
-        delivery = Delivery(name, parts.clock.now(), f"mcp:{session}", session, Path(file.name))
-        await arrive(delivery, parts.reader(), parts.gatekeeper(), await parts.truth(), parts.emit)
-
-
-def _folder(system: KnowledgeSystem) -> Path:
-    folder = system.parts.home().spool
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
 
 
 def _item(exchange: Exchange, kind: KnowledgeType, title: str, raw: Document) -> KnowledgeItem:

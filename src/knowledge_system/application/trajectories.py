@@ -78,7 +78,7 @@ async def _history(parts: Parts, session: str) -> list[TrajectoryPoint]:
     if not points:
         known, _ = await (await parts.truth()).exchanges.page(Page(limit=1, session_id=session))
         if not known:
-            raise NotFound(f"no session is known under {session}", hint="`knowledge list --kind sessions` lists them")
+            raise NotFound(f"no session is known under {session}", hint="`knowledge sessions` lists them")
     return points
 
 

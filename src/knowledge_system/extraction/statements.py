@@ -273,9 +273,14 @@ def restated(text: str) -> str:
         text = shorter
     text = _FIRST_PERSON.sub("", text, count=1)
     text = _BY_FIRST_PERSON.sub("", text) if not text.lower().startswith("i ") else text
-    text = text.strip()
-    first = text.split(" ", 1)[0]
-    return text[:1].upper() + text[1:] if first.rstrip(",:;").isalpha() and first.islower() else text
+    return capitalised(text.strip())
+
+
+def capitalised(text: str) -> str:
+    """Return `text` with a capital letter first, where its first word is one and no name out of code."""
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    plain = first.rstrip(",:;.!?").replace("'", "").isalpha() and first.islower()
+    return text[:1].upper() + text[1:] if plain else text
 
 
 def headline(text: str, most: int = 100) -> str:
@@ -313,8 +318,7 @@ def _balanced(text: str) -> str:
 
 def spoken(text: str) -> str:
     """Return what a user said as it reads outside the session: paths shortened, a capital letter first."""
-    text = _HOME.sub("~/", text)
-    return text[:1].upper() + text[1:]
+    return capitalised(_HOME.sub("~/", text))
 
 
 def repeats(text: str, kept: Iterable[str]) -> bool:

@@ -61,10 +61,18 @@ def goal_of(spoken: Spoken) -> str:
     if _PLAN.search(spoken.text[:400]) and (title := _HEADING.search(spoken.text[:2_000])):
         return _cut(title.group(1))
     for match in _SENTENCE.finditer(spoken.text[:2_000]):
-        sentence = _PREFACE.sub("", match.group(), count=1).strip(" \t\n#*->`\"'")
+        sentence = _PREFACE.sub("", match.group(), count=1).strip(" \t\n#*->\"'")
+        sentence = sentence.strip("`") if sentence.count("`") % 2 or "`" not in sentence.strip("`") else sentence
         if _says_something(sentence):
-            return _cut(sentence[:1].upper() + sentence[1:])
+            return _cut(_capitalised(sentence))
     return ""
+
+
+def _capitalised(sentence: str) -> str:
+    """Return `sentence` with a capital letter first, unless it begins with a name out of code."""
+    first = sentence.split(maxsplit=1)[0]
+    plain = first.rstrip(",:;.!?").replace("'", "").isalpha() and first.islower()
+    return sentence[:1].upper() + sentence[1:] if plain else sentence
 
 
 def _says_something(sentence: str) -> bool:

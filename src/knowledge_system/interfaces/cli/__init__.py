@@ -12,6 +12,8 @@ def main(argv: list[str] | None = None) -> None:
         from knowledge_system.interfaces.hooks.entry import run as run_hook
 
         sys.exit(run_hook(arguments[1:]))
-    from knowledge_system.interfaces.cli.app import run
-
+    try:
+        from knowledge_system.interfaces.cli.app import run
+    except KeyboardInterrupt:  # nothing has begun
+        sys.exit(130)
     sys.exit(run(arguments))

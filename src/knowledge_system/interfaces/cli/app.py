@@ -118,8 +118,7 @@ def run(argv: list[str]) -> int:  # noqa: PLR0911 -- one return a kind of failur
         _trace(verbose=verbose)
         return error.exit_code
     except TyperException as error:
-        print_error(UsageError(error.format_message(), hint="see `knowledge --help`"), as_json=as_json)
-        return UsageError.exit_code
+        return _usage(error.format_message(), as_json=as_json)
     except (KeyboardInterrupt, EOFError, typer.Abort):
         sys.stderr.write("knowledge: interrupted; what was stored stays, run the command again to go on\n")
         return INTERRUPTED
@@ -138,9 +137,25 @@ def run(argv: list[str]) -> int:  # noqa: PLR0911 -- one return a kind of failur
 
 
 def _invoke(arguments: list[str]) -> int:
-    result = app(args=arguments, prog_name="knowledge", standalone_mode=False)
+    try:
+        result = app(args=arguments, prog_name="knowledge", standalone_mode=False)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # whoever reads has seen enough: no failure
+            return 0
+        raise
+    if result == INTERRUPTED:  # typer's answer to a KeyboardInterrupt
+        raise KeyboardInterrupt
     sys.stdout.flush()
     return result if isinstance(result, int) else 0
+
+
+def _usage(message: str, *, as_json: bool) -> int:
+    """Tell what is wrong with the arguments; a command that needs another one answers with its help."""
+    if message.startswith("Usage:") and not as_json:
+        sys.stderr.write(f"{message}\n")
+    else:
+        print_error(UsageError(message, hint="see `knowledge --help`"), as_json=as_json)
+    return UsageError.exit_code
 
 
 def _system_error(error: OSError, *, as_json: bool, verbose: bool) -> int:

@@ -92,10 +92,8 @@ def _render_stats(document: dict[str, Any]) -> None:
     typer.echo(f"last {document['days']} days: {document['requests']} requests, {rate}, ${document['saved']:.4f} saved")
     typer.echo("  " + ", ".join(f"{name} {count}" for name, count in document["results"].items()))
     for row in document["operations"]:
-        share = "-" if row["hit_rate"] is None else f"{row['hit_rate']:.1%}"
-        typer.echo(
-            f"  {row['operation']:<20} {row['requests']:>8} requests  {share:>7} hits  ${row['saved']:.4f} saved"
-        )
+        share = "" if row["hit_rate"] is None else f"{row['hit_rate']:.1%} hits"
+        typer.echo(f"  {row['operation']:<20} {row['requests']:>8} requests  {share:>12}  ${row['saved']:.4f} saved")
     _render_levels(document)
 
 

@@ -28,7 +28,10 @@ def connect(
     dry_run: DryRun = False,
     list_: Annotated[bool, Option("--list", help="Show what is connected, and what drifted since.")] = False,
 ) -> None:
-    """Install hooks and the MCP server in a coding agent's own configuration; touched files are backed up."""
+    """Install hooks and the MCP server in a coding agent.
+
+    They go into the agent's own configuration; touched files are backed up.
+    """
     from knowledge_system.application import connecting
 
     invocation = current(context)
@@ -47,7 +50,10 @@ def disconnect(
     project: ProjectOption = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Remove exactly what `connect` added; files that nobody changed since become what they were."""
+    """Remove exactly what `connect` added.
+
+    Files that nobody changed since become what they were.
+    """
     from knowledge_system.application import connecting
 
     invocation = current(context)

@@ -8,6 +8,7 @@ import typer
 from typer import Context
 
 from knowledge_system.interfaces.cli.invocation import current
+from knowledge_system.interfaces.cli.values import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,16 +88,18 @@ def _render_latency(document: dict[str, Any]) -> None:
     for row in document["rows"]:
         mark, colour = _GRADES[row["grade"]]
         typer.secho(f"{mark:>4}  ", fg=colour, nl=False)
-        typer.echo(row["area"] if row["grade"] == "ok" else f"{row['area']}: {row['symptom']}")
+        typer.echo(f"{row['area']}: {row['symptom']}" if row["grade"] == "slow" else row["area"])
         for name, value in row["measured"].items():
             typer.echo(f"      {name:<18} {_shown(value)}")
         if row["cause"]:
             typer.echo(f"      because {row['cause']}")
         if row["solution"]:
             typer.echo(f"      → {row['solution']}")
+    if document["slowest"]:
+        typer.echo("slowest requests since the start, with their longest steps")
     for one in document["slowest"]:
-        steps = ", ".join(f"{name} {ms} ms" for name, ms in one["steps"].items())
-        typer.echo(f"slow  {one['ms']:>9} ms  {one['operation']}  {steps}  (trace {one['trace']})")
+        steps = "".join(f", {name} {ms} ms" for name, ms in one["steps"].items())
+        typer.echo(f"      {one['ms']:>9} ms  {one['operation']}{steps} (trace {one['trace']})")
 
 
 def _render_memory(document: dict[str, Any]) -> None:
@@ -152,7 +155,9 @@ def _render_index(document: dict[str, Any]) -> None:
         health = "healthy" if one["healthy"] else "not healthy"
         typer.echo(f"collection {one['name']}: {counts}, {one['bytes'] / _MB:.1f} MB, {health}")
     for one in document["files"]:
-        typer.echo(f"files      {one['collection']}: {one['segments']} segments ({', '.join(one['generations'])})")
+        typer.echo(
+            f"files      {one['collection']}: {counted(one['segments'], 'segment')} ({', '.join(one['generations'])})"
+        )
     typer.echo(f"waiting    {_shown(document['outbox']) or 'nothing'}")
     for problem in document["problems"]:
         typer.secho(f"warn  {problem}", fg="yellow")

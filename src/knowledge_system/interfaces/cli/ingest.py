@@ -14,7 +14,7 @@ from knowledge_system.domain.clock import SystemClock
 from knowledge_system.domain.errors import DependencyUnavailable, ModelUnavailable, NotFound, UsageError
 from knowledge_system.interfaces.cli.invocation import Invocation, current, print_error, print_json
 from knowledge_system.interfaces.cli.progress import progress_bar
-from knowledge_system.interfaces.cli.values import moment
+from knowledge_system.interfaces.cli.values import counted, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def ingest(
     dry_run: Annotated[bool, Option("--dry-run", help="Read and redact, store nothing.")] = False,
     watch: Annotated[bool, Option("--watch", help="Go on ingesting what changes until interrupted.")] = False,
 ) -> None:
-    """Read coding sessions in any supported format and learn from them."""
+    """Read coding sessions of all known formats; learn from them."""
     from knowledge_system.application.options import IngestOptions
 
     invocation = current(context)
@@ -63,14 +63,15 @@ def _complain(document: dict[str, Any], paths: list[Path]) -> None:
     reasons = {row["path"]: row["reason"] for row in document["skipped"]}
     absent = [path for path in paths if not path.exists()]
     named = [path for path in paths if path.is_file() and str(path) in reasons]
+    rest = "everything else was ingested" if document["sessions"]["found"] else "nothing was ingested"
     if document["degraded"]:
         failure = ModelUnavailable(f"stored and findable by words, not learned: {document['degraded'][0]}")
     elif absent:
-        failure = NotFound(f"no such path: {', '.join(map(str, absent))}", hint="everything else was ingested")
+        failure = NotFound(f"no such path: {', '.join(map(str, absent))}", hint=rest)
     elif named and not os.access(named[0], os.R_OK):
         failure = DependencyUnavailable(f"{named[0]}: {reasons[str(named[0])]}", hint="check the file's permissions")
     elif named:
-        failure = UsageError(f"{named[0]}: {reasons[str(named[0])]}", hint="everything else was ingested")
+        failure = UsageError(f"{named[0]}: {reasons[str(named[0])]}", hint=rest)
     if failure is not None:
         print_error(failure, as_json=False)
         raise typer.Exit(failure.exit_code)
@@ -102,7 +103,7 @@ def render(document: dict[str, Any]) -> None:
     levels = document["sensitivity"]
     typer.echo(
         f"{sessions['found']} sessions: {sessions['ingested']} ingested, {sessions['unchanged']} unchanged, "
-        f"{sessions['failed']} files skipped"
+        f"{counted(sessions['failed'], 'file')} skipped"
     )
     grown = f", {exchanges['updated']} grown" if exchanges["updated"] else ""
     typer.echo(f"{exchanges['new']} new exchanges, {exchanges['known']} known{grown}")
@@ -110,7 +111,7 @@ def render(document: dict[str, Any]) -> None:
         f"{items['created']} items learned, {items['merged']} merged, {items['superseded']} superseded; "
         f"{items['rejected']} exchanges taught nothing lasting and stay searchable as exchanges"
     )
-    typer.echo(f"{levels['redactions']} secrets and personal data redacted{_levels(levels)}")
+    typer.echo(f"{counted(levels['redactions'], 'redaction')} of secrets and personal data{_levels(levels)}")
     for line in _model(document.get("model", {})):
         typer.echo(line)
     for title, rows in (("skipped", document["skipped"]), ("warning", document["warnings"])):

@@ -22,7 +22,7 @@ def why_injected(
     session: Annotated[str, Argument(metavar="SESSION", help="Id of a session.")],
     limit: Annotated[int, Option(help="The last so many decisions.")] = 200,
 ) -> None:
-    """Show what was and what was not put into a session's context, and why."""
+    """Show what was and was not put into a session, and why."""
     if not 1 <= limit <= MAX_LIMIT:
         raise UsageError(f"--limit {limit} is out of range", hint=f"1 to {MAX_LIMIT}")
     invocation = current(context)
@@ -41,7 +41,10 @@ def feedback(
     verdict: Annotated[str, Argument(help="helpful, harmful or wrong.")],
     note: Annotated[str, Option(help="Why.")] = "",
 ) -> None:
-    """Say whether an item helped: it is trusted more, less, or not found any more."""
+    """Say whether an item helped.
+
+    It is trusted more, less, or not found any more.
+    """
     chosen = one_of(verdict, list(FeedbackVerdict), "verdict")
     invocation = current(context)
     given = {"id": identity, "verdict": chosen, "note": note, "actor": "user"}

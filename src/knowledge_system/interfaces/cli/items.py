@@ -54,7 +54,10 @@ def forget(
     ids: Annotated[list[str], Argument(metavar="ID…", help="Ids of items or exchanges.")],
     yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Erase items or exchanges for good, and what rests on them alone; later ingests do not bring them back."""
+    """Erase items or exchanges for good.
+
+    What rests on them alone goes too; later ingests do not bring them back.
+    """
     invocation = current(context)
     invocation.confirm(f"Erase {', '.join(ids)} for good?", yes=yes)
     document = invocation.run("forget", lambda system: system.forget(ids))
@@ -66,7 +69,7 @@ def supersede(
     old: Annotated[str, Argument(metavar="OLD", help="Item that is no longer right.")],
     new: Annotated[str, Argument(metavar="NEW", help="Item that replaces it.")],
 ) -> None:
-    """Mark an item as replaced by another; searches show the new one."""
+    """Mark an item as replaced by another: searches show the new."""
     invocation = current(context)
     document = invocation.run("supersede", lambda system: system.supersede(old, new))
     invocation.show(
@@ -84,11 +87,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _render_page(document: dict[str, Any]) -> None:
+    width = max((len(row["id"]) for row in document["results"]), default=0)
     for row in document["results"]:
         when = (row.get("created_at") or row.get("timestamp") or row.get("started_at") or "")[:10]
         label = row.get("type") or row["kind"]
         title = row.get("title") or row.get("user", "").strip().split("\n")[0]
-        typer.echo(f"{row['id']}  {when:<10}  {label:<23} {row['project']:<20.20} {title[:90]}")
+        typer.echo(f"{row['id']:<{width}}  {when:<10}  {label:<23} {row['project']:<20.20} {title[:90]}".rstrip())
     if document["next"]:
         typer.echo(f"more: --after {document['next']}", err=True)
     if not document["results"]:

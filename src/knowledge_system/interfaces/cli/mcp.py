@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def mcp(context: Context) -> None:
-    """Serve the Model Context Protocol on standard input and output; `connect` sets agents up to call this."""
+    """Serve the Model Context Protocol on standard streams.
+
+    `connect` sets agents up to call this.
+    """
     invocation = current(context)
     asyncio.run(_serve(invocation))
 

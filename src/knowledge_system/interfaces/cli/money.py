@@ -75,7 +75,10 @@ def audit(
     limit: Annotated[int, Option(help="Rows of a page.")] = 50,
     after: Annotated[str | None, Option(help="Cursor `next` of the page before.")] = None,
 ) -> None:
-    """Show what left this machine, why, and what it cost; hashes only, never content."""
+    """Show what left this machine, why, and what it cost.
+
+    Hashes only, never content; calls of operators are there too.
+    """
     from knowledge_system.application import engine
 
     if not 1 <= limit <= MAX_LIMIT:
@@ -118,8 +121,8 @@ def _render_providers(document: dict[str, Any]) -> None:
 def _render_audit(document: dict[str, Any]) -> None:
     for row in document["results"]:
         typer.echo(
-            f"{row['at']}  {row['kind']:<12} {row['operation']:<14} {row['provider']:<10} {row['sensitivity']:<12} "
-            f"${row['cost']:.6f}  {row['outcome']}  {row['content_hash'][:12]}"
+            f"{row['at']}  {row['kind']:<16} {row['operation']:<14} {row['provider']:<10} {row['sensitivity']:<12} "
+            f"${row['cost']:.6f}  {row['outcome']}  {row['content_hash'][:12]}".rstrip()
         )
     if not document["results"]:
         typer.echo("nothing has left this machine")

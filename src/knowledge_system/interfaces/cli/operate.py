@@ -12,13 +12,13 @@ from typer import Argument, Context
 from knowledge_system.interfaces.cli.backfill import backfill
 from knowledge_system.interfaces.cli.invocation import current, print_json
 
-index_app = typer.Typer(help="The derived index: status, rebuild, optimize, verify, backfill.", no_args_is_help=True)
-config_app = typer.Typer(help="Configuration: show, get, set, validate, schema.", no_args_is_help=True)
+index_app = typer.Typer(help="The index: status, rebuild, optimize, verify, backfill.", no_args_is_help=True)
+config_app = typer.Typer(help="Settings: show, get, set, validate, history, undo.", no_args_is_help=True)
 models_app = typer.Typer(help="Local embedding models: list, install, verify.", no_args_is_help=True)
 
 
 def status(context: Context) -> None:
-    """Show what is stored and how far learning and indexing have followed."""
+    """Show what is stored, and what waits to be learned."""
     invocation = current(context)
     invocation.show(invocation.run("status", lambda system: system.status()), _render_status)
 

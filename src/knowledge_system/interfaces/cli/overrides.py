@@ -25,9 +25,9 @@ def overrides(context: Context) -> None:
 
     async def shown(system: KnowledgeSystem) -> dict[str, Any]:
         document = await system.parts.runtime().show()
-        return {"overrides": document["overrides"]}
+        return {"overrides": document["overrides"], "ignored": document["ignored"]}
 
-    invocation.show(invocation.run("config overrides", shown), lambda document: _render(document["overrides"]))
+    invocation.show(invocation.run("config overrides", shown), _render_overrides)
 
 
 @config_app.command("history")
@@ -55,6 +55,12 @@ def undo(context: Context, change: Annotated[str, Argument(help="Id from `knowle
 def register(app: typer.Typer) -> None:
     """Add nothing: the commands belong to `knowledge config`, which is added already."""
     del app
+
+
+def _render_overrides(document: dict[str, Any]) -> None:
+    _render(document["overrides"])
+    for one in document["ignored"]:
+        typer.echo(f"ignored: {one['key']}: {one['reason']}")
 
 
 def _render(rows: list[dict[str, Any]]) -> None:

@@ -40,7 +40,7 @@ def export(
 def import_(
     context: Context, source: Annotated[Path, Argument(metavar="FILE", help="An export; `-`: standard input.")]
 ) -> None:
-    """Read what `export` wrote; what is known already stays as it is."""
+    """Read what `export` wrote. What is known already stays as it is."""
     invocation = current(context)
     if str(source) != "-" and not source.is_file():
         raise NotFound(f"no export at {source}", hint="name a file that `knowledge export` wrote")

@@ -16,7 +16,7 @@ from knowledge_system.domain.errors import KnowledgeError, NotFound, UsageError
 from knowledge_system.domain.knowledge import KnowledgeType
 from knowledge_system.domain.search import DEFAULT_LIMIT, Accuracy, Scope, SearchRequest
 from knowledge_system.interfaces.cli.invocation import current, one_of, print_json
-from knowledge_system.interfaces.cli.values import listed, moment
+from knowledge_system.interfaces.cli.values import counted, listed, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,6 +161,11 @@ def _typed(raw: dict[str, Any], number: int) -> Options:
     return Options(**raw)
 
 
+def day(hit: dict[str, Any]) -> str:
+    """Return the day of a hit; an exchange whose transcript has no times carries the beginning of time."""
+    return "no date" if hit["freshness"] == "unknown" else str(hit["created_at"][:10])
+
+
 def render(document: dict[str, Any], *, explain: bool) -> None:
     """Print hits for a person."""
     for number, hit in enumerate(document["results"], start=1):
@@ -168,7 +173,7 @@ def render(document: dict[str, Any], *, explain: bool) -> None:
         confidence = "" if hit["confidence"] is None else f", confidence {hit['confidence']:.2f}"
         typer.secho(f"{number}. {hit['title']}", bold=True)
         typer.secho(
-            f"   {kind} · {hit['project']} · {hit['created_at'][:10]} ({hit['freshness']}) · score {hit['score']:.2f}"
+            f"   {kind} · {hit['project']} · {day(hit)} ({hit['freshness']}) · score {hit['score']:.2f}"
             f"{confidence} · {hit['id']}",
             dim=True,
         )
@@ -182,6 +187,13 @@ def render(document: dict[str, Any], *, explain: bool) -> None:
             typer.secho(f"   from {source['path']} #{source['exchange_index']}", dim=True)
         typer.echo()
     if not document["results"]:
-        typer.echo("Nothing known answers this. `--threshold 0` shows what comes nearest.")
+        typer.echo(
+            "Nothing known answers this. Ask with fewer options, or see with `--threshold 0` what comes nearest."
+        )
+    normal = next((one for hit in document["results"] for one in hit["why"] if one.startswith("normal accuracy")), "")
+    if normal and not explain:
+        typer.secho(normal, fg="yellow", err=True)
     notes = f" · degraded: {', '.join(document['degraded'])}" if document["degraded"] else ""
-    typer.secho(f"{len(document['results'])} hits in {document['took_ms']:.1f} ms{notes}", dim=True, err=True)
+    typer.secho(
+        f"{counted(len(document['results']), 'hit')} in {document['took_ms']:.1f} ms{notes}", dim=True, err=True
+    )

@@ -20,7 +20,7 @@ def serve(
     host: Annotated[str | None, Option(help="Address to listen on (server.host); not loopback: needs a token.")] = None,
     port: Annotated[int | None, Option(help="Port (server.port); 0 takes a free one.", min=0, max=65535)] = None,
 ) -> None:
-    """Serve knowledge and the engine over HTTP, the OpenAI protocol and MCP; capture and learn meanwhile.
+    """Serve HTTP, the OpenAI protocol and MCP; capture and learn.
 
     Every request needs a token where KNOWLEDGE_API_TOKEN or server.tokens is set.
     """

@@ -9,9 +9,7 @@ from typer import Context, Option
 
 from knowledge_system.interfaces.cli.invocation import current
 
-service_app = typer.Typer(
-    help="Keep the service running for this user: install, uninstall, status.", no_args_is_help=True
-)
+service_app = typer.Typer(help="Keep `serve` running: install, uninstall, status.", no_args_is_help=True)
 
 
 @service_app.command("install")

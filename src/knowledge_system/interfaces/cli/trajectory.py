@@ -28,7 +28,10 @@ def trajectory(
     similar: Annotated[bool, Option("--similar", help="Sessions like this one.")] = False,
     limit: Annotated[int, Option(help="With --similar: at most this many.")] = 5,
 ) -> None:
-    """Show what a session wanted, what for, and how it went; or how sessions go (--stats)."""
+    """Show what a session wanted and how it went.
+
+    With --stats how sessions go.
+    """
     _check(session, limit, stats=stats, similar=similar, filtered=project is not None or since is not None)
     invocation = current(context)
     start = moment(since, "--since", SystemClock())
@@ -53,7 +56,7 @@ def register(app: typer.Typer) -> None:
 
 def _check(session: str | None, limit: int, *, stats: bool, similar: bool, filtered: bool) -> None:
     if stats == (session is not None):
-        raise UsageError("name a session, or ask for --stats", hint="`knowledge list --kind sessions` lists sessions")
+        raise UsageError("name a session, or ask for --stats", hint="`knowledge sessions` lists them")
     if similar and stats:
         raise UsageError("--similar and --stats exclude each other", hint="--similar needs a session")
     if filtered and not stats:

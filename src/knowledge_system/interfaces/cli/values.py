@@ -23,14 +23,19 @@ def moment(text: str | None, option: str, clock: Clock) -> datetime | None:
     """
     if text is None:
         return None
-    if age := _AGE.fullmatch(text.strip().lower()):
-        return clock.now() - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
+        if age := _AGE.fullmatch(text.strip().lower()):
+            return clock.now() - timedelta(**{_UNITS[age[2]]: int(age[1])})
         return to_utc(datetime.fromisoformat(text.strip())).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageError(
             f"{option} {text!r} is no time", hint="write 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 7d or 12h"
         ) from None
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with the noun it counts: `1 hit`, `2 hits`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(values: list[str] | None) -> tuple[str, ...]:
