@@ -9,6 +9,7 @@ import queue
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -29,7 +30,17 @@ from knowledge_system.domain.tracing import (
     traceparent,
 )
 from knowledge_system.operations.exporting import WAITING, TraceExporter, full_endpoint
-from knowledge_system.operations.tracing import RECENT, SLOWEST, SlowRequests, TraceStore, trace_document
+from knowledge_system.operations.tracing import RECENT, SLOWEST, TOLD, SlowRequests, TraceStore, trace_document
+
+
+class HandClock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 5, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.moment
 
 
 class Traced:
@@ -199,6 +210,21 @@ def test_a_slow_request_is_told_as_a_whole_and_background_work_is_not() -> None:
     assert line["seconds"] == 2.5
     assert [one["name"] for one in line["spans"]] == ["POST /v1/search", "vector-search"]
     assert line["spans"][1]["attributes"] == {"dimension": 384}
+
+
+def test_many_slow_requests_a_minute_are_counted_and_no_longer_told() -> None:
+    counted: list[str] = []
+    lines: list[Any] = []
+    clock = HandClock()
+    tracer = Tracer(SlowRequests(lambda: 2.0, counted.append, lines.append), clock)
+    for _ in range(TOLD + 5):
+        finished(tracer, seconds=2.5)
+    assert (len(counted), len(lines)) == (TOLD + 5, TOLD)
+    clock.moment += timedelta(minutes=1)
+    finished(tracer, seconds=2.5)
+    finished(tracer, seconds=2.5)
+    assert len(counted) == TOLD + 7
+    assert [line.get("left_out") for line in lines[TOLD:]] == [5, None]
 
 
 class Collector(HTTPServer):

@@ -22,6 +22,8 @@ SLOWEST: Final = 20
 """Traces kept because they took longest."""
 DURATIONS: Final = 1000
 """Durations kept of each kind of span."""
+TOLD: Final = 30
+"""Slow requests logged a minute."""
 MOST_NAMES: Final = 200
 """Kinds of spans whose durations are kept."""
 
@@ -75,7 +77,11 @@ class TraceStore:
 
 
 class SlowRequests:
-    """Tells of every interactive trace that took at least `seconds`: counted, and logged as a whole."""
+    """Tells of every interactive trace that took at least `seconds`: counted, and logged as a whole.
+
+    On a machine that is overloaded every request is slow, and telling of each would load it more: beyond `TOLD` a
+    minute they are counted only, and the first of another minute says how many were left out.
+    """
 
     def __init__(
         self, seconds: Callable[[], float], count: Callable[[str], None], log: Callable[[Mapping[str, Any]], None]
@@ -83,12 +89,24 @@ class SlowRequests:
         self._seconds = seconds
         self._count = count
         self._log = log
+        self._minute = -1
+        self._told = 0
+        self._left_out = 0
 
     def __call__(self, trace: Trace) -> None:
         """Look at `trace`."""
-        if trace.interactive and trace.seconds >= self._seconds():
-            self._count(trace.operation)
-            self._log(trace_document(trace))
+        if not trace.interactive or trace.seconds < self._seconds():
+            return
+        self._count(trace.operation)
+        minute = int((trace.started.timestamp() + trace.seconds) // 60)
+        if minute != self._minute:
+            self._minute, self._told = minute, 0
+        if self._told >= TOLD:
+            self._left_out += 1
+            return
+        self._told += 1
+        left_out, self._left_out = self._left_out, 0
+        self._log({**trace_document(trace), **({"left_out": left_out} if left_out else {})})
 
 
 def fan_out(*sinks: Sink) -> Sink:
