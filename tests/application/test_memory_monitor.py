@@ -52,7 +52,7 @@ async def test_the_document_is_of_this_process_with_its_caches(tmp_path: Path) -
         document = await parts.memory().document()
         (job,) = [memory_job(parts.memory())]
     assert document["rss"] > 10_000_000
-    assert [(one["name"], one["entries"], one["limit"]) for one in document["caches"]] == [("Engine", 0, 1000)]
+    assert [(one["name"], one["entries"], one["limit"]) for one in document["caches"]] == [("answers", 0, 1000)]
     assert document["growth"]["samples"] == 0
     assert document["guide"] == []
     assert job.every == timedelta(seconds=60)
