@@ -10,10 +10,15 @@ figures.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from knowledge_system.retrieval.gather import Arm, Arms
 
@@ -48,22 +53,27 @@ class Fused:
 def fuse(arms: Arms, terms: int) -> list[Fused]:
     """Return every owner found, most relevant first. `terms` is the number of meaningful words in the question."""
     whole, window, words = arms.whole.scores, arms.window.scores, arms.words.scores
-    whole_ranks, words_ranks = arms.whole.ranks(), arms.words.ranks()
+    owners = arms.owners()
     scale = max(max(words.values(), default=0.0), EVIDENCE_PER_TERM * max(1, terms))
-    whole_floor, window_floor = _floor(arms.whole), _floor(arms.window)
-    found: list[Fused] = []
-    for owner in arms.owners():
-        near, nearest = whole.get(owner, 0.0), window.get(owner, 0.0)
-        cosine = ((near if owner in whole else whole_floor) + (nearest if owner in window else window_floor)) / 2
-        share = words[owner] / scale if words.get(owner, 0.0) > 0 else 0.0
-        relevance = _unit((cosine + WORDS_WEIGHT * share) / (1 + WORDS_WEIGHT))
-        similarity = _unit(max(near, nearest))
-        ordinal = arms.window.ordinals.get(owner, 0)
-        found.append(
-            Fused(owner, relevance, similarity, whole_ranks.get(owner), share, words_ranks.get(owner), ordinal)
-        )
-    found.sort(key=lambda one: (-one.relevance, one.owner_id))
-    return found
+    share = np.maximum(_column(words, owners, 0.0), 0.0) / scale
+    cosine = (_column(whole, owners, _floor(arms.whole)) + _column(window, owners, _floor(arms.window))) / 2
+    relevance = np.clip((cosine + WORDS_WEIGHT * share) / (1 + WORDS_WEIGHT), 0.0, 1.0)
+    similarity = np.clip(np.maximum(_column(whole, owners, 0.0), _column(window, owners, 0.0)), 0.0, 1.0)
+    found = map(
+        Fused,
+        owners,
+        relevance.tolist(),
+        similarity.tolist(),
+        map(arms.whole.ranks().get, owners),
+        share.tolist(),
+        map(arms.words.ranks().get, owners),
+        map(arms.window.ordinals.get, owners, repeat(0)),
+    )
+    return sorted(found, key=lambda one: (-one.relevance, one.owner_id))
+
+
+def _column(scores: Mapping[str, float], owners: Sequence[str], missing: float) -> NDArray[np.float64]:
+    return np.fromiter(map(scores.get, owners, repeat(missing)), np.float64, len(owners))
 
 
 def with_sessions(relevance: Mapping[str, float], sessions: Mapping[str, str]) -> dict[str, float]:
@@ -90,7 +100,3 @@ def _level(values: Sequence[float], lowest: float) -> float:
 
 def _floor(arm: Arm) -> float:
     return min(arm.scores.values()) if arm.cut and arm.scores else TYPICAL_COSINE
-
-
-def _unit(value: float) -> float:
-    return 0.0 if value < 0 else min(1.0, value)

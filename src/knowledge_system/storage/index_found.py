@@ -45,7 +45,19 @@ class FoundPoints:
         hits = list(map(IndexHit, *_places(self.ids), self.scores))
         for position, place in self.told:
             hits[position] = IndexHit(*place, self.scores[position])
-        return hits if len(set(self.scores)) == len(hits) else sorted(hits, key=_order)
+        return self._in_order(hits)
+
+    def _in_order(self, hits: list[IndexHit]) -> list[IndexHit]:
+        """Sort the runs of equal scores; a hit begins with its owner and its ordinal."""
+        scores = np.frombuffer(self.scores)
+        start = end = 0
+        for tie in np.flatnonzero(scores[1:] == scores[:-1]).tolist():
+            if tie >= end:
+                hits[start:end] = sorted(hits[start:end])
+                start = tie
+            end = tie + 2
+        hits[start:end] = sorted(hits[start:end])
+        return hits
 
     def packed(self) -> bytes:
         """Return ids and scores as they travel, 24 bytes a point."""
@@ -84,7 +96,3 @@ def _places(ids: bytes) -> tuple[list[str], list[int], list[str]]:
 
 def _kinds(low: NDArray[np.uint64]) -> list[str]:
     return ["xk"[bit] for bit in (low >> 16 & 1).tolist()]
-
-
-def _order(hit: IndexHit) -> tuple[float, str, int]:
-    return -hit.score, hit.owner_id, hit.ordinal
