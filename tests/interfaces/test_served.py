@@ -73,11 +73,14 @@ def test_errors_keep_their_exit_code_through_the_service(cli: Cli) -> None:
     assert "nothing is known under k0123" in missing.stderr
 
 
-def test_a_second_service_on_one_home_says_who_has_it(cli: Cli) -> None:
+def test_a_second_service_and_a_setting_hear_that_one_is_running(cli: Cli) -> None:
     with service(cli) as (_, process):
         second = cli.run("serve", "--port", "0")
+        setting = cli.run("config", "set", "budget.monthly", "5")
     assert second.returncode == 7
     assert f"process {process.pid}" in second.stderr
+    assert (setting.returncode, "when it is started again" in setting.stderr) == (0, True)
+    assert not cli.run("config", "set", "budget.monthly", "6").stderr
 
 
 def test_after_a_killed_service_commands_open_the_directory_themselves(cli: Cli, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from knowledge_system import settings as reading
+from knowledge_system.domain.clock import SystemClock
 from knowledge_system.domain.errors import UsageError
+from knowledge_system.storage.home import Home
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +49,11 @@ def change(settings: Settings, key: str, text: str) -> dict[str, Any]:
     _replace(settings.config_file, json.dumps(raw, indent=2, ensure_ascii=False) + "\n")
     effective = reading.load(settings.home, settings.config_file)
     return {"key": key, "value": reading.get(effective.tree, key), "file": str(settings.config_file)}
+
+
+def is_served(settings: Settings) -> bool:
+    """Tell whether a service runs on these settings' data: it read them when it was started."""
+    return Home(settings.home, SystemClock()).service() is not None
 
 
 def validate(path: Path) -> dict[str, Any]:

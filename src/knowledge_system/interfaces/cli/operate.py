@@ -70,9 +70,12 @@ def config_set(
     value: Annotated[str, Argument(help="JSON, or a string.")],
 ) -> None:
     """Write one value into the configuration file."""
-    from knowledge_system.application.configuration import change
+    from knowledge_system.application.configuration import change, is_served
 
-    _print_tree(context, change(current(context).settings(), key, value))
+    settings = current(context).settings()
+    _print_tree(context, change(settings, key, value))
+    if is_served(settings):
+        typer.echo("The running service reads this when it is started again; POST /config changes it at once.", err=True)
 
 
 @config_app.command("validate")
@@ -162,6 +165,9 @@ def _render_status(document: dict[str, Any]) -> None:
     if larger["embeddable"] is not None:
         share = f"{larger['share']:.0%} ({larger['covered']} of {larger['embeddable']})"
         typer.echo(f"1536       {share} embedded by {larger['space'].rsplit(':', 2)[0]}, {larger['waiting']} waiting")
+    for one in document.get("index_server", []):
+        if one["state"] != "up":
+            typer.secho(f"index      the server {one['url']} is {one['state']}: {one['reason']}", fg="red")
     for alarm in document["capture"]["alarms"]:
         typer.secho(f"ALARM      {alarm}", fg="red")
     typer.echo(f"database   {document['bytes'] / 1e6:.1f} MB")
