@@ -75,7 +75,7 @@ def config_set(
     settings = current(context).settings()
     _print_tree(context, change(settings, key, value))
     if is_served(settings):
-        typer.echo("The running service reads this when it is started again; POST /config changes it at once.", err=True)
+        typer.echo("A running service reads this when it is started again; POST /config changes it now.", err=True)
 
 
 @config_app.command("validate")
