@@ -108,3 +108,43 @@ def test_the_tree_survives_a_round_trip_through_its_file_form() -> None:
 
 def test_the_schema_names_every_section() -> None:
     assert set(settings.schema()["properties"]) == set(settings.dump(settings.Configuration()))
+
+
+SERVER = "http://qdrant.example:6333"
+
+
+@pytest.mark.parametrize(
+    ("vectors", "problem"),
+    [
+        ({}, ""),
+        ({"backend": "qdrant", "url": SERVER}, ""),
+        ({"backend": "qdrant", "url": "https://[::1]:6333/under/a/path/"}, ""),
+        ({"backend": "qdrant"}, "backend qdrant needs the url of the server"),
+        ({"backend": "edge", "url": SERVER}, "url is for backend qdrant"),
+        ({"url": SERVER}, "url is for backend qdrant"),
+        ({"shards": {"fix": SERVER}}, "dividing the index among servers is not supported yet"),
+        ({"backend": "qdrant", "url": SERVER, "shards": {"fix": SERVER}}, "leave shards unset"),
+        ({"backend": "qdrant", "url": "qdrant.example:6333"}, "it must begin with http:// or https://"),
+        ({"backend": "qdrant", "url": "ftp://qdrant.example"}, "it must begin with http:// or https://"),
+        ({"backend": "qdrant", "url": "http://"}, "name a host"),
+        ({"backend": "qdrant", "url": "http://host:0"}, "name a host"),
+        ({"backend": "qdrant", "url": "http://host:70000"}, "this is not a URL"),
+        ({"backend": "qdrant", "url": "http://host/?api-key=hunter2"}, "and nothing else"),
+        ({"backend": "qdrant", "url": "http://ho st"}, "and nothing else"),
+        ({"backend": "qdrant", "url": "https://me:hunter2@host"}, "put the key into QDRANT_API_KEY"),
+        ({"backend": "qdrant", "url": "https://hunter2@host"}, "put the key into QDRANT_API_KEY"),
+        ({"backend": "milvus"}, "vectors.backend"),
+    ],
+)
+def test_a_server_of_the_index_is_named_wholly_or_not_at_all(
+    tmp_path: Path, vectors: dict[str, object], problem: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"vectors": vectors}))
+
+    if not problem:
+        assert load(tmp_path).tree.vectors.backend == vectors.get("backend", "edge")
+        return
+    with pytest.raises(UsageError) as refused:
+        load(tmp_path)
+    assert problem in str(refused.value)
+    assert "hunter2" not in str(refused.value)

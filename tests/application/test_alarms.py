@@ -7,8 +7,8 @@ from pathlib import Path
 
 from knowledge_system import settings
 from knowledge_system.application.compose import Parts
-from knowledge_system.application.logs import MOST_TOLD, TOLD_AGAIN, Alarms
-from knowledge_system.domain.events import BreakerOpened, CaptureFailed, CaptureRefused, UpkeepRan
+from knowledge_system.application.logs import MOST_TOLD, TOLD_AGAIN, Alarms, is_alarming
+from knowledge_system.domain.events import BreakerOpened, CaptureFailed, CaptureRefused, IndexServerLost, UpkeepRan
 
 
 class Time:
@@ -28,6 +28,8 @@ def test_the_same_refusal_is_told_once_an_hour() -> None:
     assert not alarms.is_new(event)
     assert alarms.is_new(CaptureRefused("/elsewhere/b.jsonl", "lies outside"))
     assert alarms.is_new(CaptureFailed("/elsewhere/a.jsonl", "lies outside")), "another kind of event"
+    lost = IndexServerLost("m:384:1", "no connection")
+    assert [alarms.is_new(lost), alarms.is_new(lost), is_alarming(lost)] == [True, False, True], "a server that flaps"
     time.now = TOLD_AGAIN - 1
     assert not alarms.is_new(event), "asking again does not put it off"
     time.now = TOLD_AGAIN

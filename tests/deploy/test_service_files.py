@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
+from knowledge_system import settings
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 UNIT = ROOT / "deploy" / "systemd" / "knowledge-system.service"
 COMPOSE = ROOT / "deploy" / "compose"
+FILES = ("-f", str(COMPOSE / "compose.yaml"), "-f", str(COMPOSE / "compose.qdrant.yaml"))
 MOST_EXPOSED = 1.5
 
 
@@ -136,13 +139,38 @@ def test_the_vector_store_has_the_guides_resources() -> None:
     assert "/readyz" in service["healthcheck"]["test"][-1]
 
 
+def test_the_service_uses_the_vector_store_only_with_the_second_file() -> None:
+    document, added = compose(), yaml.safe_load((COMPOSE / "compose.qdrant.yaml").read_text())["services"]
+    qdrant = document["services"]["qdrant"]
+    assert qdrant["profiles"] == ["qdrant"]
+    assert "ports" not in qdrant, "nobody but the other containers reaches it"
+    assert qdrant["networks"] == ["data"]
+    assert document["networks"]["data"]["internal"]
+    assert "VECTORS" not in str(document["services"]["knowledge"]["environment"])
+    assert added["knowledge"]["environment"] == {
+        "KNOWLEDGE__VECTORS__BACKEND": "qdrant",
+        "KNOWLEDGE__VECTORS__URL": "http://qdrant:6333",
+        "QDRANT_API_KEY_FILE": "/run/secrets/qdrant_api_key",
+    }
+    for name, service in added.items():
+        assert set(service["secrets"]) == {*document["services"][name]["secrets"], "qdrant_api_key"}
+        for volume in service.get("volumes", []):
+            assert (COMPOSE / volume.split(":")[0]).exists()
+
+
+def test_what_the_second_file_says_is_a_configuration(tmp_path: Path) -> None:
+    added = yaml.safe_load((COMPOSE / "compose.qdrant.yaml").read_text())["services"]["knowledge"]["environment"]
+    tree = settings.load(tmp_path, environ=added).tree
+    assert (tree.vectors.backend, tree.vectors.url) == ("qdrant", "http://qdrant:6333")
+
+
 def test_compose_accepts_the_file(tmp_path: Path) -> None:
     tool = shutil.which("docker")
     known = tool and subprocess.run([tool, "compose", "version"], capture_output=True, check=False, timeout=60)
     if not tool or not known or known.returncode:
         pytest.skip("NOT CHECKED: `docker compose config` needs the compose plugin, which is not installed here")
     done = subprocess.run(
-        [tool, "compose", "-f", str(COMPOSE / "compose.yaml"), "--profile", "qdrant", "config", "--quiet"],
+        [tool, "compose", *FILES, "--profile", "qdrant", "config", "--quiet"],
         capture_output=True,
         text=True,
         check=False,
@@ -156,8 +184,10 @@ def test_prometheus_accepts_its_file(tmp_path: Path) -> None:
     tool = shutil.which("promtool")
     if tool is None:
         pytest.skip("NOT CHECKED: needs promtool, which is not installed here")
-    text = (COMPOSE / "prometheus.yml").read_text().replace("/run/secrets/api_token", "token")
+    text = re.sub("/run/secrets/[a-z_]+", "token", (COMPOSE / "prometheus.yml").read_text())
     (tmp_path / "prometheus.yml").write_text(text)
+    (tmp_path / "targets").mkdir()
+    shutil.copy(COMPOSE / "prometheus.qdrant.yml", tmp_path / "targets" / "qdrant.yml")
     (tmp_path / "token").write_text("token")
     shutil.copy(ROOT / "deploy" / "prometheus" / "alerts.yml", tmp_path)
     done = subprocess.run(

@@ -12,7 +12,9 @@ from tests.leftovers import own_folder
 
 from knowledge_system.storage.edge import EdgeIndex
 from knowledge_system.storage.index_supervised import SupervisedIndex
+from knowledge_system.storage.qdrant_server import QdrantIndex, QdrantOptions
 from knowledge_system.testing.index import MemoryIndex
+from knowledge_system.testing.scripted_qdrant import ScriptedQdrant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -28,15 +30,33 @@ def directory() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(params=["memory", "edge", "supervised"])
+@pytest.fixture(scope="session")
+def qdrant_server() -> Iterator[ScriptedQdrant]:
+    """One server for all tests of this process; `qdrant` empties it."""
+    parent = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with own_folder("index-server-", parent) as folder, ScriptedQdrant(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def qdrant(qdrant_server: ScriptedQdrant) -> Iterator[ScriptedQdrant]:
+    """A Qdrant server without collections."""
+    qdrant_server.reset()
+    yield qdrant_server
+    qdrant_server.fault = None
+
+
+@pytest.fixture(params=["memory", "edge", "supervised", "server"])
 async def index(
     request: pytest.FixtureRequest, directory: Path
-) -> AsyncIterator[MemoryIndex | EdgeIndex | SupervisedIndex]:
+) -> AsyncIterator[MemoryIndex | EdgeIndex | SupervisedIndex | QdrantIndex]:
     """An empty index of every implementation."""
-    opened: MemoryIndex | EdgeIndex | SupervisedIndex = MemoryIndex(SPACE)
+    opened: MemoryIndex | EdgeIndex | SupervisedIndex | QdrantIndex = MemoryIndex(SPACE)
     if request.param == "edge":
         opened = await EdgeIndex.open(directory, SPACE)
     elif request.param == "supervised":
         opened = await SupervisedIndex.open(directory, SPACE)
+    elif request.param == "server":
+        opened = await QdrantIndex.open(SPACE, QdrantOptions(request.getfixturevalue("qdrant").url, within=30))
     yield opened
     await opened.close()

@@ -81,10 +81,13 @@ def test_whoever_stops_reading_is_no_failure(cli: Cli, tmp_path: Path) -> None:
         assert reading.stderr.read() == ""
 
 
-def test_what_would_have_no_effect_is_refused(cli: Cli) -> None:
+def test_a_server_of_the_index_without_its_address_is_refused_and_told_how(cli: Cli) -> None:
     done = cli.run("config", "set", "vectors.backend", "qdrant")
     assert done.returncode == 2
-    assert "this version keeps the index embedded" in one_line(done)
+    assert "backend qdrant needs the url of the server; set both at once" in one_line(done)
+    both = '{"backend": "qdrant", "url": "http://localhost:6333"}'
+    assert cli.run("config", "set", "vectors", both).returncode == 0
+    assert cli.json("config", "show")["vectors"]["url"] == "http://localhost:6333"
 
 
 def test_a_symlink_loop_ends(cli: Cli, tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ async def _remember(system: KnowledgeSystem, raw: Document, _: Progress) -> Docu
 
 async def _index_process(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
     del raw
-    return {"index_process": system.parts.index_processes()}
+    from knowledge_system.application.index_process import holders
+
+    return holders(system.parts)
 
 
 async def _diagnose(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from knowledge_system.sensitivity.layers import Layers
     from knowledge_system.settings import Settings
     from knowledge_system.storage.database import Database
+    from knowledge_system.storage.index_server import ServerIndex
     from knowledge_system.storage.index_supervised import SupervisedIndex
 
 
@@ -47,7 +48,8 @@ class Parts:
     """The parts of one running system. Use as an async context manager: it closes what was opened, newest first.
 
     `purpose` is what others are told when they find the data directory taken. `resident` is set by a service before
-    it opens anything: its index lives in a process of its own, `processes`, unless the settings say otherwise.
+    it opens anything: its index lives in a process of its own, `processes`, unless the settings say otherwise, such as
+    that a server has it, `servers`.
     """
 
     settings: Settings
@@ -57,6 +59,7 @@ class Parts:
     tracer: Tracer = field(default_factory=Tracer)
     resident: bool = False
     processes: list[SupervisedIndex] = field(default_factory=list)
+    servers: list[ServerIndex] = field(default_factory=list)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _workers: AsyncExitStack = field(default_factory=AsyncExitStack)
     _opening_database: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -223,12 +226,16 @@ class Parts:
         return self._asker
 
     async def index(self) -> OwnedIndex:
-        """Return the index; one that is not sound is rebuilt from the truth first."""
+        """Return the index; one that is not sound is rebuilt from the truth first.
+
+        One whose server is away is returned nevertheless; so is one that a service makes equal to the truth by itself.
+        """
         if self._index is None:
             async with self._opening_index:
                 if self._index is None:
                     self._index = await self.open_index(self.model().space)
-                    await self.repaired(self._index)
+                    if all(server.usable and not server.looked_after for server in self.servers):
+                        await self.repaired(self._index)
         return self._index
 
     async def open_index(self, space: EmbeddingSpace) -> OwnedIndex:

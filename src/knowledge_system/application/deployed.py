@@ -77,6 +77,7 @@ def _durations(parts: Parts, name: str) -> Sequence[float]:
 async def _metrics(parts: Parts) -> Answer:
     """Read the metrics as Prometheus would, and compare what has a size with its first limit."""
     from knowledge_system.application.index_process import documents
+    from knowledge_system.application.index_server import is_used
 
     if parts.telemetry is None:
         return deployed.metrics([], {})
@@ -84,8 +85,10 @@ async def _metrics(parts: Parts) -> Answer:
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE knowledge_")]
     stored = await (await parts.database()).census().storage()
     sizes = {"sqlite-size": float(stored.bytes)} if stored.bytes is not None else {}
-    apart = [one["rss_bytes"] or 0 for one in documents(parts)]
-    return deployed.metrics(names, {**sizes, "vector-store-memory": float(sum(apart) or parts.memory().resident())})
+    if not is_used(parts):  # a server tells its own memory to Prometheus
+        apart = [one["rss_bytes"] or 0 for one in documents(parts)]
+        sizes["vector-store-memory"] = float(sum(apart) or parts.memory().resident())
+    return deployed.metrics(names, sizes)
 
 
 async def _budget(parts: Parts) -> Answer:

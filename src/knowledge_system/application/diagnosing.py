@@ -11,6 +11,7 @@ from dataclasses import asdict
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from knowledge_system.application import index_server
 from knowledge_system.domain.errors import KnowledgeError, UsageError
 from knowledge_system.domain.index import IndexQuery
 from knowledge_system.operations import latency as rows
@@ -32,6 +33,7 @@ _TEXT = (
     "order is missing, so every lookup leaks a pooled connection; the query was wrapped in a block that returns it."
 )
 """A text as long as a usual passage; the number makes each one new to every cache."""
+_REBUILD = "run `knowledge index rebuild`: everything in it comes from the database"
 _READ_WITHIN, _LOCK_WITHIN, _CHECKPOINT_WITHIN = 5.0, 0.5, 1.0
 
 
@@ -197,10 +199,8 @@ def _file_locks(place: str) -> Document:
 
 
 async def index(parts: Parts) -> Document:
-    """Return the processes, collections and segments of the index, and its last troubles (R330)."""
-    processes = parts.index_processes()
-    collections = []
-    problems = [f"process {one['pid']}: {one['reason']}" for one in processes if one["reason"]]
+    """Return the processes or servers, collections and segments of the index, and its last troubles (R330)."""
+    collections, problems = [], list[str]()
     try:
         status = await (await parts.index()).status()
         document = index_document(status)
@@ -210,16 +210,21 @@ async def index(parts: Parts) -> Document:
     except KnowledgeError as error:
         segments = await asyncio.to_thread(_segments, parts.home().index)
         problems.append(error.message)
+    processes, servers = parts.index_processes(), await index_server.told(parts)
+    problems += [f"process {one['pid']}: {one['reason']}" for one in processes if one["reason"]]
+    problems += [problem for one in servers if (problem := one["reason"] or one["facts"].get("error", ""))]
+    away = index_server.is_away(parts)
     sound = bool(collections) and collections[0]["healthy"] and all(one["state"] != "down" for one in processes)
     return {
         "backend": parts.settings.tree.vectors.backend,
         "apart": bool(processes),
         "processes": processes,
+        "servers": servers,
         "collections": collections,
         "files": segments,
         "outbox": await (await parts.truth()).outbox.depth(),
-        "problems": problems,
-        "advice": "" if sound else "run `knowledge index rebuild`: everything in it comes from the database",
+        "problems": list(dict.fromkeys(problems)),
+        "advice": index_server.AWAY if away else "" if sound else _REBUILD,
         "exit_code": 0 if sound else 5,
     }
 

@@ -98,6 +98,10 @@ async def _index(parts: Parts) -> Finding:
 def _processes(parts: Parts) -> list[Finding]:
     from knowledge_system.application.index_process import findings
 
+    if parts.servers:
+        from knowledge_system.application import index_server
+
+        return index_server.findings(parts)
     return findings(parts) if parts.processes else []
 
 

@@ -29,7 +29,12 @@ def is_apart(parts: Parts) -> bool:
 
 
 async def open_index(parts: Parts, space: EmbeddingSpace) -> OwnedIndex:
-    """Open the index of a space in this process, or in one of its own."""
+    """Open the index of a space: on the server where one is configured, in this process, or in one of its own."""
+    from knowledge_system.application import index_server
+
+    if index_server.is_used(parts):
+        return await index_server.open_index(parts, space)
+    index_server.forget(parts.home().index, space)
     options = EdgeOptions(lock_within=LOCK_WITHIN)
     if not is_apart(parts):
         from knowledge_system.storage.edge import EdgeIndex
@@ -75,6 +80,14 @@ def documents(parts: Parts) -> list[Document]:
     Empty where the index lives in this process, or nothing has needed it yet.
     """
     return parts.index_processes()
+
+
+def holders(parts: Parts) -> Document:
+    """Return what holds the indexes, as `status` tells it: `index_process`, and `index_server` where one is used."""
+    from knowledge_system.application import index_server
+
+    servers = index_server.documents(parts)
+    return {"index_process": documents(parts), **({"index_server": servers} if servers else {})}
 
 
 def findings(parts: Parts) -> list[Finding]:

@@ -21,7 +21,9 @@ async def status(parts: Parts) -> Document:
     if await larger.in_use(parts):
         space |= index_document(await (await parts.second()).index.status())
     document |= {"outbox": await (await parts.truth()).outbox.depth(), "larger_space": space}
-    return {**document, "index_process": parts.index_processes()}
+    from knowledge_system.application.index_process import holders
+
+    return {**document, **holders(parts)}
 
 
 async def rebuild(parts: Parts) -> Document:

@@ -18,6 +18,7 @@ from knowledge_system.domain.events import (
     CaptureFailed,
     CaptureRefused,
     IndexRebuilt,
+    IndexServerLost,
     MemoryHigh,
     OverridesIgnored,
     ProviderMisconfigured,
@@ -39,6 +40,7 @@ _ALARMING = (
     CaptureFailed,
     CaptureRefused,
     IndexRebuilt,
+    IndexServerLost,
     OverridesIgnored,
     ProviderMisconfigured,
     SettlementFailed,
@@ -107,7 +109,7 @@ class Alarms:
         """Tell whether to warn of `event`, and remember it."""
         key: tuple[str, ...]
         match event:
-            case CaptureRefused(path, reason) | CaptureFailed(path, reason):
+            case CaptureRefused(path, reason) | CaptureFailed(path, reason) | IndexServerLost(path, reason):
                 key = (type(event).__name__, path, reason)
             case UpkeepRan(job=job, outcome=outcome, reason=reason):
                 key = (type(event).__name__, job, outcome, reason)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from knowledge_system import __version__
 from knowledge_system.application.engine import budget_rules, named_providers
+from knowledge_system.application.index_server import is_away, is_used
 from knowledge_system.application.larger import larger_space
 from knowledge_system.domain.errors import KnowledgeError
 from knowledge_system.operations import gauges
@@ -94,7 +95,7 @@ class Sources:
 
     async def _index(self) -> Iterable[Metric]:
         index = self._parts.open_index_if_any()
-        if index is None:  # nothing has needed it yet, and a scrape is no reason to open it
+        if index is None or is_away(self._parts):  # nothing has needed it yet, or its server is gone: health says so
             return []
         counts, status = await asyncio.gather(self._counts(), index.status())
         return gauges.of_drift(counts.flow, status.points)
@@ -126,6 +127,8 @@ class Sources:
         from knowledge_system.application.index_process import documents
 
         own = gauges.resident_bytes()
+        if is_used(self._parts):  # the server tells its own memory to Prometheus
+            return gauges.of_memory(own, {})
         apart = [one["rss_bytes"] or 0 for one in documents(self._parts)]
         return gauges.of_memory(own, {"process": sum(apart) if apart else own})
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from knowledge_system.application import holdings
 from knowledge_system.application.compose import Parts
 from knowledge_system.application.documents import ingest_document, search_document
-from knowledge_system.domain.errors import KnowledgeError, ModelUnavailable
+from knowledge_system.domain.errors import IndexUnavailable, KnowledgeError, ModelUnavailable
 from knowledge_system.domain.search import Accuracy
 from knowledge_system.domain.tracing import span
 
@@ -68,7 +68,8 @@ class KnowledgeSystem:
 
         parts, began = self._parts, time.perf_counter()
         parts.own()
-        learned, missing, waiting = LearningTally(), None, tuple[str, ...]()
+        learned, waiting = LearningTally(), tuple[str, ...]()
+        missing: KnowledgeError | None = None
         # What this call reads, it learns and reports, not the service in the background.
         async with self._learning, trimmed_heap():
             read = await read_in(parts, paths, options, progress)
@@ -77,7 +78,7 @@ class KnowledgeSystem:
                     await self.index_words(progress)
                     await track(parts, progress)  # before anything gets its vectors, and its marks with them
                     waiting = tuple(await self._follow(learned, progress))
-            except ModelUnavailable as error:
+            except (ModelUnavailable, IndexUnavailable) as error:
                 missing = error
         document = ingest_document(read, learned, time.perf_counter() - began, missing)
         model = model_document(parts.settings.tree.learning.with_model, learned)
@@ -233,6 +234,7 @@ class KnowledgeSystem:
 
     async def status(self) -> Document:
         """Return what the system holds and how far it has followed; never needs the lock."""
+        from knowledge_system.application.index_process import holders
         from knowledge_system.application.larger import coverage
         from knowledge_system.operations.diagnosis import status_document
 
@@ -245,7 +247,7 @@ class KnowledgeSystem:
         from knowledge_system.application.capturing import last_measured
 
         capture = await last_measured(self._parts)
-        more = {"larger_space": await coverage(self._parts), "index_process": self._parts.index_processes()}
+        more = {"larger_space": await coverage(self._parts), **holders(self._parts)}
         return {**document, **more, "capture": capture}
 
     async def doctor(self) -> Document:

@@ -7,6 +7,7 @@
     ├── NotFound                    3  no such item, session, file or exchange
     ├── RefusedByPolicy             4  budget, privacy, or a confirmation that was not given
     ├── DependencyUnavailable       5  model weights, database or index cannot be used right now
+    │   ├── IndexUnavailable        5  the server that holds the index does not answer
     │   └── ModelUnavailable        5  the embedding model is missing, broken or does not answer
     │       └── WrongDimension      5  the embedding model's vectors are not of its space
     ├── IntegrityFailure            6  stored data contradicts itself
@@ -18,6 +19,9 @@ The number is the exit code of the command line (`design/contracts.md`); HTTP ma
 """
 
 from __future__ import annotations
+
+INDEX_AWAY = "the index's server cannot be used"
+"""How the message of an IndexUnavailable begins that is about the server as a whole."""
 
 
 class KnowledgeError(Exception):
@@ -58,6 +62,12 @@ class DependencyUnavailable(KnowledgeError):
 
     exit_code = 5
     code = "unavailable"
+
+
+class IndexUnavailable(DependencyUnavailable):
+    """The server that holds the index does not answer, or refuses: what is stored waits, and nothing is lost."""
+
+    code = "index-unavailable"
 
 
 class ModelUnavailable(DependencyUnavailable):

@@ -333,6 +333,22 @@ class IndexProcessGivenUp(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class IndexServerLost(Event):
+    """The server that holds an index cannot be used; told once, until it is back. What is stored waits for it."""
+
+    space: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexServerBack(Event):
+    """The server that holds an index answers again, after so many seconds; the index is made equal to the truth."""
+
+    space: str
+    seconds: float
+
+
 class Emit(Protocol):
     """Announce a fact. Never blocks, never raises."""
 

@@ -180,6 +180,21 @@ class IndexProcessStatus:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class IndexServerStatus:
+    """How the connection to the server of an index is.
+
+    `state`: `up`, `recovering` while the index is made equal to the truth, or `away`. `outages` counts how often the
+    server was lost; `reason` says why it is away, or what the last trouble was.
+    """
+
+    space: str
+    url: str
+    state: str
+    outages: int
+    reason: str
+
+
 class VectorIndex(Protocol):
     """Dense and BM25 search over points of one embedding space."""
 

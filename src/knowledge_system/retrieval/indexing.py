@@ -6,11 +6,12 @@ Every step is idempotent and ordered apply → flush → advance, so a crash at 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from knowledge_system.domain.errors import ModelUnavailable
+from knowledge_system.domain.errors import IndexUnavailable, ModelUnavailable
 from knowledge_system.domain.index import IndexPoint
 from knowledge_system.domain.knowledge import KnowledgeItem
 from knowledge_system.domain.sensitivity import Sensitivity
@@ -172,10 +173,13 @@ class Indexer:
     async def index_words(self, limit: int = WORDS_BATCH) -> int:
         """Bring the oldest `limit` changed owners into the index by their words; return how many were handled.
 
-        Living owners then wait for their vectors; what is gone, or too secret for any model, is finished here.
+        Living owners then wait for their vectors; what is gone, or too secret for any model, is finished here. None is
+        handled while the server of the index is away: they wait in the outbox for whoever finds it again.
         """
         async with self._turn:
-            return await self._index_words(limit)
+            with contextlib.suppress(IndexUnavailable):
+                return await self._index_words(limit)
+        return 0
 
     async def _index_words(self, limit: int) -> int:
         entries = await self._truth.outbox.pending("words", limit)
@@ -198,8 +202,10 @@ class Indexer:
         return len(entries)
 
     async def index_vectors(self, limit: int = VECTORS_BATCH) -> int:
-        """Embed and index the oldest `limit` owners that wait for vectors; return how many were handled."""
-        return await self._finish("vectors", limit)
+        """Embed and index the oldest `limit` owners that wait for vectors; return how many were handled, as above."""
+        with contextlib.suppress(IndexUnavailable):
+            return await self._finish("vectors", limit)
+        return 0
 
     async def index_new(self) -> int:
         """Bring what changed into the index with words and vectors at once, which takes one flush; return how many.

@@ -6,6 +6,7 @@ Keys are camelCase in files; times are milliseconds, prices US dollars per milli
 from __future__ import annotations
 
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -180,10 +181,11 @@ class Injected(Section):
 
 
 class Vectors(Section):
-    """Where the derived index lives.
+    """Where the derived index lives: `edge` embedded in this installation, `qdrant` on the Qdrant server at `url`.
 
-    `process`: `child` keeps the embedded index in a supervised process of its own, `inline` in the process that uses
-    it; `auto` is `child` in a resident service and `inline` in a command.
+    The server's key is read from QDRANT_API_KEY, or the file that QDRANT_API_KEY_FILE names, and never stands here.
+    `process` is about the embedded index: `child` keeps it in a supervised process of its own, `inline` in the process
+    that uses it; `auto` is `child` in a resident service and `inline` in a command. `shards` is not used yet.
     """
 
     backend: Literal["edge", "qdrant"] = "edge"
@@ -191,12 +193,41 @@ class Vectors(Section):
     url: str | None = None
     shards: dict[str, str] | None = None
 
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str | None) -> str | None:
+        """Refuse what is no address of a server; what is wrong is told without the address, which may hold a key."""
+        if url is not None and (problem := _address_problem(url)):
+            raise ValueError(problem)
+        return None if url is None else url.rstrip("/")
+
     @model_validator(mode="after")
-    def _embedded(self) -> Vectors:
-        """Refuse what would have no effect: this version keeps the index embedded, whatever else is configured."""
-        if self.backend == "qdrant" or self.url is not None or self.shards is not None:
-            raise ValueError("this version keeps the index embedded: leave backend at edge, url and shards unset")
+    def _consistent(self) -> Vectors:
+        """Refuse what would have no effect, and a server that nobody could find."""
+        if self.shards is not None:
+            raise ValueError("dividing the index among servers is not supported yet: leave shards unset")
+        if self.backend == "qdrant" and self.url is None:
+            both = """knowledge config set vectors '{"backend": "qdrant", "url": "http://localhost:6333"}'"""
+            raise ValueError(f"backend qdrant needs the url of the server; set both at once: {both}")
+        if self.backend == "edge" and self.url is not None:
+            raise ValueError("url is for backend qdrant: set vectors.backend to qdrant, or leave url unset")
         return self
+
+
+def _address_problem(url: str) -> str:
+    """Return what keeps `url` from being the address of a server, empty when nothing does."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "this is not a URL, or its port is not a number up to 65535"
+    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+        return "a URL with credentials would be shown and logged: put the key into QDRANT_API_KEY"
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        return "it must begin with http:// or https:// and name a host, such as http://localhost:6333"
+    if parts.query or parts.fragment or not url.isprintable() or " " in url:
+        return "it must be the address of the server and nothing else, such as http://localhost:6333"
+    return ""
 
 
 class Database(Section):

@@ -32,7 +32,7 @@ DENSE = "text"
 WORDS = "words"
 TENANTS = frozenset({"type", "project"})
 """Filters whose recall the graph keeps by links of its own (filtered recall .87 without, .996 with them)."""
-_FILTERS = (
+FILTERS = (
     ("kind", "kinds"),
     ("type", "types"),
     ("project", "projects"),
@@ -40,6 +40,7 @@ _FILTERS = (
     ("status", "statuses"),
     ("intent", "intents"),
 )
+"""Payload fields and the attributes of `IndexFilter` that restrict them."""
 
 _SPARSE = {WORDS: engine.EdgeSparseVectorParams(modifier=engine.Modifier.Idf)}
 _UNCHANGED = engine.EdgeConfig(sparse_vectors=_SPARSE, max_search_threads=SEARCH_THREADS)
@@ -269,7 +270,7 @@ def _nearest(query: IndexQuery) -> engine.Query | None:
 
 
 def _filter(where: IndexFilter) -> engine.Filter | None:
-    must: list[Any] = [_any_of(name, values) for name, attribute in _FILTERS if (values := getattr(where, attribute))]
+    must: list[Any] = [_any_of(name, values) for name, attribute in FILTERS if (values := getattr(where, attribute))]
     if where.created_from is not None or where.created_to is not None:
         between = engine.RangeFloat(gte=where.created_from, lte=where.created_to)
         must.append(engine.FieldCondition(key="created", range=between))

@@ -83,7 +83,7 @@ def _check(record: Any, dimension: int, found: Contents) -> None:
         counter.update([record.payload[name]] if name in (record.payload or {}) else ())
     if len(found.problems) < _MOST_PROBLEMS:
         found.problems.extend(
-            f"point {record.id}: {problem}" for problem in _problems(record, dimension, dense, sparse)
+            f"point {record.id}: {problem}" for problem in problems_of(record, dimension, dense, sparse)
         )
 
 
@@ -93,7 +93,8 @@ def _check_found(shard: Shard, records: Sequence[Any], found: Contents) -> None:
         found.problems.extend(f"point {record.id}: a search for its own {name} does not find it" for name in lost)
 
 
-def _problems(record: Any, dimension: int, dense: Sequence[float] | None, sparse: Any) -> Iterator[str]:
+def problems_of(record: Any, dimension: int, dense: Sequence[float] | None, sparse: Any) -> Iterator[str]:
+    """Yield what is wrong with a stored point: its id, its facts, its vectors."""
     facts = record.payload or {}
     owner, ordinal, view = facts.get("owner_id"), facts.get("ordinal"), facts.get("view")
     if not isinstance(owner, str) or not isinstance(ordinal, int) or not isinstance(view, str):

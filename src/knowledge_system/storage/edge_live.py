@@ -125,7 +125,7 @@ class Live:
 
     async def apply(self, write: Write) -> None:
         """Write, journal, and make sure a flush follows within `flush_after` seconds."""
-        _check_vectors(write.points, self.shard.dimension)
+        check_vectors(write.points, self.shard.dimension)
         async with self.writing:
             self.require_open()
             if not write.points and not write.drop_owners:
@@ -152,7 +152,7 @@ class Live:
         self.require_open()
         for query in queries:
             if query.vector is not None and len(query.vector) != self.shard.dimension:
-                raise _wrong_dimension(len(query.vector), self.shard.dimension)
+                raise wrong_dimension(len(query.vector), self.shard.dimension)
         answers: list[FoundPoints] = []
         loop = asyncio.get_running_loop()
         for start in range(0, len(queries), QUERIES_AT_ONCE):
@@ -247,19 +247,21 @@ def _pieces(values: Sequence[_Result]) -> Iterator[Sequence[_Result]]:
     return (values[start : start + PIECE] for start in range(0, len(values), PIECE))
 
 
-def _check_vectors(points: Sequence[IndexPoint], dimension: int) -> None:
+def check_vectors(points: Sequence[IndexPoint], dimension: int) -> None:
+    """Raise UsageError for a vector of another dimension, or of values that are no numbers."""
     for point in points:
         if point.vector is None:
             continue
         if len(point.vector) != dimension:
-            raise _wrong_dimension(len(point.vector), dimension)
+            raise wrong_dimension(len(point.vector), dimension)
         if not np.isfinite(np.frombuffer(point.vector, np.float32)).all():
             raise UsageError(
                 f"a vector of {point.owner_id} has values that are no numbers", hint="Embed the passage again."
             )
 
 
-def _wrong_dimension(got: int, wanted: int) -> UsageError:
+def wrong_dimension(got: int, wanted: int) -> UsageError:
+    """Return the error for a vector of `got` values where `wanted` are."""
     return UsageError(
         f"a vector of {got} values was given to an index of {wanted}",
         hint="Embed with the model of this index, or open the index of that model.",

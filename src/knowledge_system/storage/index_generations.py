@@ -57,6 +57,14 @@ def remove_other_spaces(directory: Path, space: EmbeddingSpace) -> int:
     return len(others)
 
 
+def remove_all(directory: Path) -> int:
+    """Remove every collection below `directory`: a server has the index now, and nobody follows these any more."""
+    found = [path for path in directory.glob("knowledge_*-*") if path.is_dir()]
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(found)
+
+
 class Generations:
     """The directory of one collection and space, held by this process until `release`."""
 

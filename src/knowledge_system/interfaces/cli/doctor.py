@@ -57,7 +57,7 @@ def locks(context: Context) -> None:
 
 @doctor_app.command("index")
 def index(context: Context) -> None:
-    """Show the process, collections and segments of the index, and its last troubles."""
+    """Show the process or server, collections and segments of the index, and its last troubles."""
     _diagnose(context, "index", _render_index)
 
 
@@ -150,6 +150,8 @@ def _render_index(document: dict[str, Any]) -> None:
         typer.echo(
             f"process    {one['pid']} {one['state']}{memory}, restarted {one['restarts']} times ({one['space']})"
         )
+    for one in document.get("servers", []):
+        _render_server(one)
     for one in document["collections"]:
         counts = f"{one['points']} points, {one['vectors']} vectors, {one['indexed_vectors']} in the graph"
         health = "healthy" if one["healthy"] else "not healthy"
@@ -163,6 +165,22 @@ def _render_index(document: dict[str, Any]) -> None:
         typer.secho(f"warn  {problem}", fg="yellow")
     if document["advice"]:
         typer.echo(f"      → {document['advice']}")
+
+
+def _render_server(one: dict[str, Any]) -> None:
+    facts = one["facts"]
+    ready = "ready" if facts.get("ready") else "not ready"
+    version = f"Qdrant {facts['version'] or '?'}, {ready}" if facts else "no answer"
+    outages = counted(one["outages"], "outage")
+    typer.echo(f"server     {one['url']}: {one['state']}, {version}, {outages} ({one['space']})")
+    if facts:
+        typer.echo(f"           collections {', '.join(facts['collections']) or 'none'}")
+        typer.echo(
+            f"           {facts['collection']}: {facts['status']}, optimizer {facts['optimizer_status']}, "
+            f"{facts['indexed_vectors']} vectors in graphs of {facts['points']} points, "
+            f"{counted(facts['segments'], 'segment')}"
+        )
+    typer.echo(f"           {one['logs']}")
 
 
 def _findings(findings: list[dict[str, Any]]) -> None:

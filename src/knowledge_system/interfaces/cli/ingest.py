@@ -11,7 +11,14 @@ import typer
 from typer import Argument, Context, Option
 
 from knowledge_system.domain.clock import SystemClock
-from knowledge_system.domain.errors import DependencyUnavailable, ModelUnavailable, NotFound, UsageError
+from knowledge_system.domain.errors import (
+    INDEX_AWAY,
+    DependencyUnavailable,
+    IndexUnavailable,
+    ModelUnavailable,
+    NotFound,
+    UsageError,
+)
 from knowledge_system.interfaces.cli.invocation import Invocation, current, print_error, print_json
 from knowledge_system.interfaces.cli.progress import progress_bar
 from knowledge_system.interfaces.cli.values import counted, moment
@@ -65,7 +72,10 @@ def _complain(document: dict[str, Any], paths: list[Path]) -> None:
     named = [path for path in paths if path.is_file() and str(path) in reasons]
     rest = "everything else was ingested" if document["sessions"]["found"] else "nothing was ingested"
     if document["degraded"]:
-        failure = ModelUnavailable(f"stored and findable by words, not learned: {document['degraded'][0]}")
+        why = document["degraded"][0]
+        away = why.startswith(INDEX_AWAY)
+        done = "stored, not in the index and not learned yet" if away else "stored and findable by words, not learned"
+        failure = (IndexUnavailable if away else ModelUnavailable)(f"{done}: {why}")
     elif absent:
         failure = NotFound(f"no such path: {', '.join(map(str, absent))}", hint=rest)
     elif named and not os.access(named[0], os.R_OK):

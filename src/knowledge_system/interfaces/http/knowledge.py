@@ -20,10 +20,9 @@ from knowledge_system.interfaces.http.reading import StrictRoute
 if TYPE_CHECKING:
     from knowledge_system.application.system import KnowledgeSystem
 
-AT_ONCE = 4
-"""Searches under way at once, the others wait in order: threads that take the interpreter from each other cost more
-than they bring. With 32 clients on two busy cores a search took 15.9 ms of processor time unbounded, 13.1 with 8,
-10.1 with 4, 12.7 with 2."""
+AT_ONCE = 32
+"""Searches under way at once, the others wait in order: each holds what it has found so far. With 32 clients on two cores
+32 at once got 131 answers a second in the mean of eight runs, 4 at once 117 of seven."""
 Identity = Annotated[str, Path(min_length=1, max_length=500)]
 Limit = Annotated[int, Query(ge=1, le=shapes.MAX_LIMIT)]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
