@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 32
 """Searches under way at once, the others wait in order: each holds what it has found so far. With 32 clients on two
-cores 32 at once got 131 answers a second in the mean of eight runs, 4 at once 117 of seven."""
+cores 32 at once got 131 answers a second in the mean of eight runs, 4 at once 117."""
 Identity = Annotated[str, Path(min_length=1, max_length=500)]
 Limit = Annotated[int, Query(ge=1, le=shapes.MAX_LIMIT)]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
