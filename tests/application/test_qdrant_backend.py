@@ -297,3 +297,17 @@ async def test_a_server_that_was_not_followed_meanwhile_is_filled_again(tmp_path
 async def told(running: Service) -> bool:
     await running.parts.index()
     return bool(running.told(IndexRebuilt))
+
+
+async def test_rebuilding_removes_what_the_model_before_left_on_the_server(
+    tmp_path: Path, server: ScriptedQdrant
+) -> None:
+    async with served(tmp_path / "home", server) as running:
+        left, foreign = f"knowledge_384-{'0' * 12}-000001", "knowledge_384-of-somebody-else"
+        for name in (left, foreign):
+            server.shards.create(name, server.shards.get(server.shards.names()[0]).config)
+        document = await indexes.rebuild(running.parts)
+        assert document["removed_collections"] == 1
+        assert left not in server.shards.names()
+        assert foreign in server.shards.names()
+        assert await running.equals_the_truth()

@@ -27,7 +27,11 @@ async def status(parts: Parts) -> Document:
 
 
 async def rebuild(parts: Parts) -> Document:
-    """Build the indexes again from the truth, embedding what has no vector in the local model's space yet."""
+    """Build the indexes again from the truth, embedding what has no vector in the local model's space yet.
+
+    What models before left on a server is removed: nobody follows it, so it would keep what is forgotten. Only here,
+    where somebody asked: two services with different models on one server would remove each other's for ever.
+    """
     indexer = await parts.indexer()
     report = await indexer.rebuild(await parts.index())
     embedded = await indexer.catch_up()
@@ -35,6 +39,8 @@ async def rebuild(parts: Parts) -> Document:
     if await larger.in_use(parts):
         again = await (await parts.second()).rebuild()
         document["larger_space"] = {"points": again.points, "seconds": round(again.seconds, 3)}
+    if parts.servers:
+        document["removed_collections"] = sum([await server.remove_other_spaces() for server in parts.servers])
     return document
 
 

@@ -187,6 +187,10 @@ class ServerIndex:
         """Build or improve the graph on the server."""
         return await self._ask(lambda index: index.optimize())
 
+    async def remove_other_spaces(self) -> int:
+        """Remove what other models of this dimension left on the server; return how many collections there were."""
+        return await self._ask(lambda index: index.remove_other_spaces())
+
     async def verify(self) -> VerifyReport:
         """Check the state of the server and its contents."""
         return await self._ask(lambda index: index.verify())

@@ -63,7 +63,9 @@ async def test_a_budget_that_was_spent_is_there_again_on_the_first_of_the_month(
         assert (await door.json("GET", "/v1/budget"))["spend"] == pytest.approx(COST)
 
 
-async def test_a_service_charges_what_crashed_callers_left_reserved(tmp_path: Path, provider: ScriptedProvider) -> None:
+async def test_reservations_of_crashed_callers_are_looked_for_in_a_service(
+    tmp_path: Path, provider: ScriptedProvider
+) -> None:
     async with inside(tmp_path / "home", provider):
         await asyncio.sleep(0)
         assert "upkeep sweep-reservations" in {task.get_name() for task in asyncio.all_tasks()}
