@@ -270,11 +270,12 @@ class Parts:
 
     async def repaired(self, index: OwnedIndex) -> None:
         """Rebuild an index that is broken, or empty because it was deleted or belongs to a new embedding space."""
-        status = await index.status()
         truth = await self.truth()
+        # In this order: what is stored and indexed between two of these readings must not look lost.
+        stored = bool(await truth.ledger.owners(limit=1))
         depth = await truth.outbox.depth()
-        waiting = depth.get("words") or depth.get("vectors")
-        lost = status.points == 0 and bool(await truth.ledger.owners(limit=1)) and not waiting
+        status = await index.status()
+        lost = status.points == 0 and stored and not (depth.get("words") or depth.get("vectors"))
         if lost or not status.healthy:
             report = await (await self.indexer()).rebuild(index)
             self.emit(IndexRebuilt(status.detail or "empty", report.points))
@@ -285,7 +286,10 @@ class Parts:
             from knowledge_system.application.larger import follower
             from knowledge_system.retrieval.indexing import Indexer
 
-            self._indexer = Indexer(await self.truth(), await self.index(), self.embedder(), await follower(self))
+            truth, index, following = await self.truth(), await self.index(), await follower(self)
+            # Two of them would write the index at the same time; a lock around opening the index would wait for itself.
+            if self._indexer is None:
+                self._indexer = Indexer(truth, index, self.embedder(), following)
         return self._indexer
 
     async def second(self) -> SecondSpace:
