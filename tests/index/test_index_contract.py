@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -124,6 +125,27 @@ async def test_dropping_owners_comes_before_the_points_of_the_same_call(index: I
     await index.apply(make_points(10))
     await index.apply([point("owner-000001", 2)], drop_owners=["owner-000001", "owner-000002", "nobody"])
     assert await index.owners() == [("owner-000000", 2), ("owner-000001", 1), ("owner-000003", 2), ("owner-000004", 2)]
+
+
+async def test_an_owner_that_is_written_again_is_found_all_the_while(index: Index) -> None:
+    points = make_points(40)
+    owners = sorted({one.owner_id for one in points})
+    await index.apply(points)
+    counts: list[int] = []
+    writing = asyncio.create_task(_write_again(index, points, owners))
+    while not writing.done() or not counts:
+        (hits,) = await index.query([IndexQuery(100, words="passage")])
+        counts.append(len({hit.owner_id for hit in hits}))
+        await asyncio.sleep(0)
+    await writing
+    assert set(counts) == {len(owners)}
+
+
+async def _write_again(index: Index, points: list[IndexPoint], owners: list[str]) -> None:
+    """Write every second time one passage per owner, and two again."""
+    for number in range(20):
+        await index.apply(points[:: 1 + number % 2], owners)
+        assert (await index.status()).points == len(points) // (1 + number % 2)
 
 
 async def test_owners_are_paged_in_order(index: Index) -> None:

@@ -41,7 +41,7 @@ class ObservedIndex:
         return found
 
     async def apply(self, points: Sequence[IndexPoint], drop_owners: Sequence[str] = ()) -> None:
-        """Remove every point of `drop_owners`, then upsert `points`."""
+        """Replace every point of `drop_owners` and upsert `points`."""
         await self.inner.apply(points, drop_owners)
 
     async def owners(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:

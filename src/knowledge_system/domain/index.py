@@ -199,7 +199,10 @@ class VectorIndex(Protocol):
     """Dense and BM25 search over points of one embedding space."""
 
     async def apply(self, points: Sequence[IndexPoint], drop_owners: Sequence[str] = ()) -> None:
-        """Remove every point of `drop_owners`, then upsert `points`. Idempotent; durable after the next `flush`."""
+        """Replace every point of `drop_owners` and upsert `points`. Idempotent; durable after the next `flush`.
+
+        An owner of both is found all the while.
+        """
         ...
 
     async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:

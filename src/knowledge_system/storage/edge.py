@@ -67,7 +67,7 @@ class EdgeIndex:
         return cls(live, space)
 
     async def apply(self, points: Sequence[IndexPoint], drop_owners: Sequence[str] = ()) -> None:
-        """Remove every point of `drop_owners`, then upsert `points`. Idempotent; durable after the next `flush`."""
+        """Replace every point of `drop_owners` and upsert `points`. Idempotent; durable after the next `flush`."""
         await self._live.apply(Write(tuple(points), tuple(drop_owners)))
 
     async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:

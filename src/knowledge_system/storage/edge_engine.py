@@ -22,6 +22,7 @@ from knowledge_system.storage.index_found import ID_BYTES, NOTHING, FoundPoints
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from knowledge_system.domain.index import IndexFilter, IndexPoint, IndexQuery
@@ -91,10 +92,13 @@ class Shard:
         with _translated("write to the index"):
             self._shard.update(engine.UpdateOperation.upsert_points(points))
 
-    def drop(self, owners: Sequence[str]) -> None:
-        """Remove every point of these owners."""
+    def drop(self, owners: Sequence[str], kept: AbstractSet[str] = frozenset()) -> None:
+        """Remove every point of these owners but those whose ids are `kept`."""
         self._counts = None
-        where = engine.Filter(must=[_any_of("owner_id", owners)])
+        where = engine.Filter(
+            must=[_any_of("owner_id", owners)],
+            must_not=[engine.HasIdCondition(set(kept))] if kept else None,
+        )
         with _translated("write to the index"):
             self._shard.update(engine.UpdateOperation.delete_points_by_filter(where))
 

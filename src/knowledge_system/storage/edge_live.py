@@ -59,6 +59,19 @@ class Write:
     points: tuple[IndexPoint, ...]
     drop_owners: tuple[str, ...]
 
+    def replaced(self) -> Iterator[tuple[Sequence[str], set[str]]]:
+        """Yield owners to remove in pieces, each with the ids of their points that this write brings.
+
+        Whoever writes those first and removes the others then has an owner that is found all the while.
+        """
+        dropped = set(self.drop_owners)
+        brought: dict[str, set[str]] = {}
+        for point in self.points:
+            if point.owner_id in dropped:
+                brought.setdefault(point.owner_id, set()).add(point.id)
+        for owners in _pieces(self.drop_owners):
+            yield owners, {identity for owner in owners for identity in brought.get(owner, ())}
+
 
 @dataclass(slots=True)
 class Journal:
@@ -142,10 +155,10 @@ class Live:
     async def replay(self, shard: Shard, writes: Sequence[Write]) -> None:
         """Make writes on a shard in pieces, between which searches get their turn."""
         for write in writes:
-            for owners in _pieces(write.drop_owners):
-                await self.on_engine(shard.drop, owners)
             for points in _pieces(write.points):
                 await self.on_engine(shard.upsert, await self.on_files(prepare, points))
+            for owners, kept in write.replaced():
+                await self.on_engine(shard.drop, owners, kept)
 
     async def query(self, queries: Sequence[IndexQuery]) -> list[FoundPoints]:
         """Search the current shard."""

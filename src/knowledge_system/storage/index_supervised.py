@@ -110,7 +110,7 @@ class SupervisedIndex:
         return index
 
     async def apply(self, points: Sequence[IndexPoint], drop_owners: Sequence[str] = ()) -> None:
-        """Remove every point of `drop_owners`, then upsert `points`. Idempotent; durable after the next `flush`."""
+        """Replace every point of `drop_owners` and upsert `points`. Idempotent; durable after the next `flush`."""
         process = await self._ready()
         message = index_wire.points_message(process.number(), Kind.APPLY, points, list(drop_owners))
         await process.ask(message, self._supervision.write)

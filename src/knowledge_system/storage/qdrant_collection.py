@@ -33,6 +33,7 @@ from knowledge_system.storage.qdrant_wire import SMALL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from knowledge_system.domain.index import IndexPoint, IndexQuery
     from knowledge_system.storage.edge_live import Write
@@ -123,16 +124,17 @@ class Collection:
         return health_of(await self.described())
 
     async def write(self, write: Write) -> None:
-        """Remove owners, then upsert points, in pieces; durable and searchable when it returns."""
-        for start in range(0, len(write.drop_owners), PIECE):
-            await self._drop(write.drop_owners[start : start + PIECE])
+        """Upsert points, then remove the others of the owners, in pieces; durable and searchable when it returns."""
         piece = max(1, min(PIECE, _PIECE_FLOATS // self.dimension))
         for start in range(0, len(write.points), piece):
             await self._upsert(write.points[start : start + piece])
+        for owners, kept in write.replaced():
+            await self._drop(owners, kept)
         self.size += len(write.points)
 
-    async def _drop(self, owners: Sequence[str]) -> None:
-        selector = models.FilterSelector(filter=models.Filter(must=[any_of("owner_id", owners)]))
+    async def _drop(self, owners: Sequence[str], kept: AbstractSet[str]) -> None:
+        spared = [models.HasIdCondition(has_id=sorted(kept))] if kept else None
+        selector = models.FilterSelector(filter=models.Filter(must=[any_of("owner_id", owners)], must_not=spared))
         answer = await self.link.ask(
             "write to the index",
             lambda api: api.points_api.delete_points(self.name, wait=True, points_selector=selector),

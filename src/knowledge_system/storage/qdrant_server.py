@@ -95,7 +95,7 @@ class QdrantIndex:
             raise
 
     async def apply(self, points: Sequence[IndexPoint], drop_owners: Sequence[str] = ()) -> None:
-        """Remove every point of `drop_owners`, then upsert `points`. Idempotent; durable when it returns."""
+        """Replace every point of `drop_owners` and upsert `points`. Idempotent; durable when it returns."""
         await self._served.apply(points, drop_owners)
 
     async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:

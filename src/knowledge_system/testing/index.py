@@ -54,7 +54,7 @@ class MemoryIndex:
         self._closed = False
 
     async def apply(self, points: Sequence[IndexPoint], drop_owners: Sequence[str] = ()) -> None:
-        """Remove every point of `drop_owners`, then upsert `points`."""
+        """Replace every point of `drop_owners` and upsert `points`."""
         self._usable()
         for point in points:
             self._check(point.vector)

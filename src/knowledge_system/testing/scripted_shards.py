@@ -290,10 +290,15 @@ def filter_of(told: Json | None) -> engine.Filter | None:
     """Return the engine's filter for one in JSON."""
     if not told:
         return None
-    return engine.Filter(must=[_condition(one) for one in told["must"]])
+    return engine.Filter(
+        must=[_condition(one) for one in told["must"]],
+        must_not=[_condition(one) for one in told.get("must_not") or []] or None,
+    )
 
 
 def _condition(told: Json) -> Any:
+    if "has_id" in told:
+        return engine.HasIdCondition(set(told["has_id"]))
     if "has_vector" in told:
         return engine.HasVectorCondition(told["has_vector"])
     if "range" in told:
