@@ -43,6 +43,8 @@ async def served(home: Path, server: ScriptedQdrant, *, resident: bool = True) -
     """Open a system with 30 exchanges in it, once its server holds them."""
     async with service(home, on(server), resident=resident) as running:
         await searched(running)
+        if resident:
+            await back(running)
         yield running
 
 

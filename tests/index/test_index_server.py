@@ -83,7 +83,8 @@ QUICK = Care(pause=0.01, longest=0.05, every=0.05)
 async def test_a_search_waits_for_an_empty_index_and_finds_everything(server: ScriptedQdrant) -> None:
     async with watched(server, QUICK, failing=3) as one:
         assert await one.found() == 4
-        assert (one.recovered, one.index.server().state, one.index.server().reason) == (4, "up", "")
+        await until(lambda: (one.index.server().state, one.index.server().reason) == ("up", ""))
+        assert one.recovered == 4
         assert one.told == []
 
 

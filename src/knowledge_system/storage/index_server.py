@@ -110,6 +110,7 @@ class ServerIndex:
         self._outages = 0
         self._unsound = ""
         self._trouble = ""
+        self._comparing = False
         self._writes = 0
         self._writing = 0
         self._seen = (0, -1)
@@ -148,8 +149,9 @@ class ServerIndex:
 
     def server(self) -> IndexServerStatus:
         """Return how the connection is: cheap, for status and metrics."""
-        state = "away" if self._link is None else "recovering" if self._unsound else "up"
-        reason = self._away or self._unsound or self._trouble
+        recovering = self._unsound or ("it is compared with the truth" if self._comparing else "")
+        state = "away" if self._link is None else "recovering" if recovering else "up"
+        reason = self._away or self._unsound or self._trouble or recovering
         return IndexServerStatus(self._space.key, self._url, state, self._outages, reason)
 
     def trust(self) -> None:
@@ -158,7 +160,7 @@ class ServerIndex:
         self._sound.set()
 
     async def apply(self, points: Sequence[IndexPoint], drop_owners: Sequence[str] = ()) -> None:
-        """Remove every point of `drop_owners`, then upsert `points`. Idempotent; durable after the next `flush`."""
+        """Replace every point of `drop_owners` and upsert `points`. Idempotent; durable after the next `flush`."""
         with self._counted():
             await self._ask(lambda index: index.apply(points, drop_owners))
 
@@ -358,12 +360,15 @@ class ServerIndex:
         """Have the index made equal to the truth; return whether it is now."""
         if self._care.recover is None:
             return True
+        self._comparing = True
         try:
             await self._care.recover(self)
             await self._looked()
         except KnowledgeError as error:
             self._trouble = error.message
             return False
+        finally:
+            self._comparing = False
         self._trouble = ""
         self.trust()
         return self._link is not None
