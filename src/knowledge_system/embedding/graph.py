@@ -1,8 +1,8 @@
 """The model as an ONNX graph: BERT encoder, mean pooling and L2 normalisation, made from the published tensors.
 
 Inputs `ids` and `mask` (int32, batch x sequence; mask 1 = token, 0 = padding), output `vectors` (float32, batch x 384).
-The operators of the domain `com.microsoft` are ONNX Runtime's fused forms, so nothing is left for its optimiser to find
-and a session opens in a tenth of a second.
+The operators of the domain `com.microsoft` are ONNX Runtime's fused forms, used where they are faster than their parts,
+so nothing is left for its optimiser to do and a session opens in a tenth of a second.
 """
 
 from __future__ import annotations

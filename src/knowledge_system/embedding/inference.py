@@ -39,6 +39,8 @@ class Encoder:
         # One thread a call and as many calls at once as there are processors: twice the throughput of as many threads
         # in one call when other work runs beside it, and no thread spins between operators.
         options.intra_op_num_threads = 1
+        # The graph is written as it shall be computed; the further levels would fuse what is faster apart.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         # Plans of memory are kept per shape, and every batch may have a shape of its own.
         options.enable_mem_pattern = False
         try:

@@ -67,7 +67,11 @@ class GraphBuilder:
         return weight, np.concatenate([self.tensors[f"{prefix}{part}.bias"] for part in parts])
 
     def add_and_normalise(self, branch: str, trunk: str, dense: str, norm: str) -> str:
-        """Add a linear layer's branch, its bias and the trunk, then normalise the layer."""
-        parameters = [self.published(name) for name in (f"{norm}.weight", f"{norm}.bias", f"{dense}.bias")]
-        inputs = [branch, trunk, *parameters]
-        return self.node("SkipLayerNormalization", inputs, f"{norm}.out", FUSED, epsilon=EPSILON)
+        """Add a linear layer's branch, its bias and the trunk, then normalise the layer.
+
+        Three operators: the runtime's fused one computes a row value by value and takes twice as long as they do.
+        """
+        biased = self.node("Add", [branch, self.published(f"{dense}.bias")], f"{norm}.biased")
+        added = self.node("Add", [biased, trunk], f"{norm}.added")
+        parameters = [self.published(name) for name in (f"{norm}.weight", f"{norm}.bias")]
+        return self.node("LayerNormalization", [added, *parameters], f"{norm}.out", axis=-1, epsilon=EPSILON)
