@@ -51,6 +51,8 @@ def make_app(gateway: Gateway, options: GuardOptions, system: KnowledgeSystem | 
     app = FastAPI(title="knowledge", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     doors = Doors(gateway)
     shape: dict[str, Any] = {"response_model": shapes.Loose, "tags": ["openai"]}
+    if system is not None:  # first: routes are compared in their order, and searches are what comes most
+        app.router.routes.extend(knowledge_routes(system).routes)
     loose = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
     app.add_api_route("/v1/chat/completions", doors.chat, methods=["POST"], openapi_extra=loose, **shape)
     app.add_api_route("/v1/embeddings", doors.embeddings, methods=["POST"], openapi_extra=loose, **shape)
@@ -59,7 +61,7 @@ def make_app(gateway: Gateway, options: GuardOptions, system: KnowledgeSystem | 
     if system is not None:
         add_internal(app, system)
         app.include_router(health_routes(system, anonymous=not options.tokens))
-        for made in (knowledge_routes(system), engine_routes(system.parts, gateway), admin_routes(system.parts)):
+        for made in (engine_routes(system.parts, gateway), admin_routes(system.parts)):
             app.router.routes.extend(made.routes)
     telemetry = None if system is None else system.parts.telemetry
     if telemetry is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -178,6 +179,7 @@ def _too_large(headers: Headers, most: int) -> Refusal | None:
     return None
 
 
+@lru_cache(maxsize=64)
 def hostname(host: str) -> str:
     """Return the name in a `Host` header, empty when it holds anything else than a name and a port."""
     try:
@@ -189,6 +191,7 @@ def hostname(host: str) -> str:
     return (parts.hostname or "") if own else ""
 
 
+@lru_cache(maxsize=64)
 def is_loopback(name: str) -> bool:
     """Tell whether a host name or address means this machine, without asking a name server."""
     try:

@@ -47,13 +47,14 @@ class Observing:
     def __init__(self, app: ASGIApp, telemetry: Telemetry | None = None) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._routes: dict[tuple[str, str], str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and tell how that went."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = _Seen(scope)
+        seen = _Seen(scope, self._route_of(scope))
         telemetry = self._telemetry
         if telemetry is None:
             await self._app(scope, receive, seen.following(send))
@@ -66,6 +67,16 @@ class Observing:
         finally:
             in_flight.dec()
             telemetry.metrics.answered(scope["method"], seen.route, seen.status, time.perf_counter() - began)
+
+    def _route_of(self, scope: Scope) -> str:
+        """Return the template of the route; that of a path without parameters is looked for once."""
+        place = scope["method"], scope["path"]
+        route = self._routes.get(place)
+        if route is None:
+            route = route_of(scope)
+            if route == scope["path"] and scope["method"] in _METHODS:  # as many as there are routes
+                self._routes[place] = route
+        return route
 
     async def _traced(self, telemetry: Telemetry, seen: _Seen, receive: Receive, send: Send) -> None:
         tracer = Tracer() if seen.scope["path"].startswith(_QUIET) else telemetry.tracer
@@ -87,13 +98,13 @@ class _ServerError(Exception):
 class _Seen:
     """What is known of one request so far. `status` is 500 until an answer begins: none ever may."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, route: str) -> None:
         self.scope = scope
         self.headers = Headers(scope=scope)
         self.status = _FAILED
         given = self.headers.get(REQUEST_ID, "")
         self.id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
-        self.route = route_of(scope)
+        self.route = route
         self.method = scope["method"] if scope["method"] in _METHODS else _UNKNOWN_METHOD
         verb = scope["path"].removeprefix(CALL_PATH) if self.route == _DOOR else ""
         known = verb if verb in VERBS else "{verb}"
