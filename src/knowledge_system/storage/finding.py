@@ -43,7 +43,14 @@ SIZES: Final = (8, 32, 128, CHUNK)
 AS_ONE: Final = 32
 """The most ids whose rows SQLite returns as one: what a search reads; more rows may be too long for one text."""
 
-_DECODERS: Final[dict[type, Decoder]] = {StoredTime: from_stored, StoredJson: json.loads}
+_moment = lru_cache(maxsize=4096)(from_stored)
+
+
+def _value(text: str) -> Any:
+    return {} if text == "{}" else json.loads(text)  # what most items have
+
+
+_DECODERS: Final[dict[type, Decoder]] = {StoredTime: _moment, StoredJson: _value}
 _DECODERS_AS_ONE: Final[dict[type, Decoder]] = {**_DECODERS, Double: float}
 
 

