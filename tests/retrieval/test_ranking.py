@@ -12,7 +12,7 @@ from knowledge_system.domain.search import SearchRequest
 from knowledge_system.domain.sessions import ExchangeFacts
 from knowledge_system.retrieval.candidates import UNKNOWN_TIME, Candidate
 from knowledge_system.retrieval.fusion import SESSION_WEIGHT, Fused
-from knowledge_system.retrieval.ranking import LEAST, MOST, SAME_WORDS, _Said, age, freshness, rank
+from knowledge_system.retrieval.ranking import LEAST, MOST, SAME_WORDS, _twin, age, freshness, rank
 
 if TYPE_CHECKING:
     from knowledge_system.domain.knowledge import KnowledgeItem
@@ -181,8 +181,29 @@ def test_nothing_to_rank() -> None:
 
 
 @given(st.frozensets(st.integers(0, 60), max_size=50), st.frozensets(st.integers(0, 60), max_size=4))
-def test_the_mark_of_words_changes_no_verdict(numbers: frozenset[int], changed: frozenset[int]) -> None:
+def test_texts_say_the_same_by_the_jaccard_similarity_of_their_words(
+    numbers: frozenset[int], changed: frozenset[int]
+) -> None:
     one = frozenset(map(str, numbers))
     other = frozenset(map(str, numbers ^ changed))
     same = bool(one) and len(one & other) >= SAME_WORDS * len(one | other)
-    assert _Said(one).same_as(_Said(other)) == same
+    assert _twin(one, [("other", other)] if other else []) == ("other" if same else None)
+
+
+WAYS = ("flush before the fork", "pin the version", "wait for the lock", "quote the path", "retry once with a pause")
+
+
+@pytest.mark.parametrize("limit", [1, 3, 5])
+def test_what_is_shown_repeats_nothing_although_what_comes_after_it_is_not_compared(limit: int) -> None:
+    rows = [item(f"{number}", WAYS[number // 2], WAYS[number // 2]) for number in range(10)]
+    found = ranked(*(candidate(row, 0.9 - place / 100) for place, row in enumerate(rows)), limit=limit)
+    assert names(found)[:limit] == [f"k{2 * number}" for number in range(limit)]
+
+
+def test_a_replaced_item_that_moves_down_does_not_bring_a_repetition_up() -> None:
+    old = item("old", "port", "use port 80", superseded_by="knew", status=ItemStatus.SUPERSEDED)
+    other, again = (item(name, "lock", "wait for the lock") for name in ("other", "again"))
+    new = item("new", "port", "use port 8080 behind the proxy")
+    rows = (old, 0.9), (other, 0.7), (again, 0.69), (new, 0.5)
+    found = ranked(*(candidate(row, score) for row, score in rows), limit=2)
+    assert names(found) == ["kother", "knew", "kold", "kagain"]

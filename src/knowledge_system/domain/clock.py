@@ -7,6 +7,8 @@ from typing import Protocol
 
 STORED_WIDTH = 27
 """Length of the stored form, `2026-01-01T00:00:00.000000Z`."""
+PUBLIC_WIDTH = 19
+"""Length of the shown form without its `Z`."""
 
 
 class Clock(Protocol):
@@ -44,4 +46,4 @@ def from_stored(text: str) -> datetime:
 
 def to_public(moment: datetime) -> str:
     """Return the form shown to users and scripts: `2026-01-01T00:00:00Z`, whole seconds."""
-    return to_utc(moment).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+    return to_utc(moment).isoformat(timespec="seconds")[:PUBLIC_WIDTH] + "Z"

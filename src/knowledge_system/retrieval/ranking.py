@@ -36,10 +36,9 @@ LEADING_SHARE: Final = 0.75
 """An item leads its own exchange when it is at least so relevant in comparison."""
 SAME_WORDS: Final = 0.9
 """Jaccard similarity of the word sets above which two texts say the same."""
-MARK_BITS: Final = 255
 COMPARED_CHARACTERS: Final = 4_000
 LOOKED_AT_PER_RESULT: Final = 2
-"""Candidates per result that are compared with each other."""
+"""Candidates per result that are compared with each other, at most."""
 
 
 def freshness(moment: datetime, now: datetime) -> str:
@@ -55,7 +54,7 @@ def rank(request: SearchRequest, candidates: Sequence[Candidate], now: datetime)
     moved = _by_sessions(candidates)
     ranked = [_adjusted(request, one, moved[one.id], now) for one in candidates]
     ranked = _in_order(_items_lead(request, ranked))
-    ranked = _fold_repeated(ranked, LOOKED_AT_PER_RESULT * request.limit)
+    ranked = _fold_repeated(ranked, request.limit)
     return _replaced_below(_in_order(ranked))
 
 
@@ -125,48 +124,47 @@ def _items_lead(request: SearchRequest, candidates: Sequence[Candidate]) -> list
     return [changed.get(one.id, one) for one in candidates]
 
 
-def _fold_repeated(ranked: Sequence[Candidate], looked_at: int) -> list[Candidate]:
-    """Fold candidates that say the same as a better one of their kind, among the first `looked_at`."""
-    kept: dict[bool, list[tuple[str, _Said]]] = {True: [], False: []}
+def _fold_repeated(ranked: Sequence[Candidate], limit: int) -> list[Candidate]:
+    """Fold candidates that say the same as a better one of their kind, until `limit` stand that are shown."""
+    kept: dict[bool, list[tuple[str, frozenset[str]]]] = {True: [], False: []}
     result: list[Candidate] = []
-    for one in ranked[:looked_at]:
-        said = _Said(frozenset() if one.folded else _words_of(one))
-        better = kept[isinstance(one.row, KnowledgeItem)]
-        twin = next((identity for identity, other in better if said.same_as(other)), None)
+    standing = 0
+    for one in ranked[: LOOKED_AT_PER_RESULT * limit]:
+        row = one.row
+        words = frozenset() if one.folded else _words_of(one)
+        better = kept[isinstance(row, KnowledgeItem)]
+        twin = _twin(words, better)
         if twin is not None:
             result.append(one.moved(one.score, [f"says the same as {twin}"], folded=True))
             continue
-        if said.words:
-            better.append((one.id, said))
+        if words:
+            better.append((one.id, words))
         result.append(one)
-    return [*result, *ranked[looked_at:]]
+        replaced = isinstance(row, KnowledgeItem) and row.superseded_by  # and moves further down
+        standing += not one.folded and not replaced
+        if standing == limit:
+            break
+    return [*result, *ranked[len(result) :]]
 
 
-class _Said:
-    """The words of a text, and a mark of them that tells most different texts apart without comparing words."""
-
-    __slots__ = ("mark", "words")
-
-    def __init__(self, words: frozenset[str]) -> None:
-        self.words = words
-        self.mark = 0
-        for word in words:
-            self.mark |= 1 << (hash(word) & MARK_BITS)
-
-    def same_as(self, other: _Said) -> bool:
-        """Tell whether the word sets have a Jaccard similarity of at least `SAME_WORDS`."""
-        both = len(self.words) + len(other.words)
-        # A bit that only one mark has stands for at least one word that only one text has.
-        if not self.words or (self.mark ^ other.mark).bit_count() > 1e-9 + both * (1 - SAME_WORDS) / (1 + SAME_WORDS):
-            return False
-        common = len(self.words & other.words)
-        return common >= SAME_WORDS * (both - common)
+def _twin(words: frozenset[str], better: Iterable[tuple[str, frozenset[str]]]) -> str | None:
+    """Return the first of `better` whose word set has a Jaccard similarity of at least `SAME_WORDS` with `words`."""
+    size = len(words)
+    least, most = SAME_WORDS * size, size / SAME_WORDS
+    for identity, other in better:
+        if least <= len(other) <= most:  # others cannot have enough in common
+            common = len(words & other)
+            if common >= SAME_WORDS * (size + len(other) - common):
+                return identity
+    return None
 
 
 def _words_of(candidate: Candidate) -> frozenset[str]:
     row = candidate.row
     first, second = (row.title, row.content) if isinstance(row, KnowledgeItem) else (row.user, row.assistant)
     half = COMPARED_CHARACTERS // 2
+    if len(second) <= half:
+        return frozenset(f"{first[:half]} {second}".split())
     return frozenset((*first[:half].split(), *second[:half].split(), *second[half:][-half:].split()))
 
 
