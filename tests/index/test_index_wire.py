@@ -43,7 +43,7 @@ QUERIES = st.builds(IndexQuery, st.integers(0, 1000), VECTORS, WORDS, FILTERS)
 FACTS = st.dictionaries(WORDS, WORDS | st.booleans() | st.floats(allow_nan=False), max_size=4)
 POINTS = st.builds(IndexPoint, WORDS, st.integers(0, 70_000), WORDS, VECTORS, WORDS, FACTS)
 OWNERS = st.from_regex("[kx][0-9a-f]{24}", fullmatch=True)
-PLACES = st.builds(PointPlace, WORDS, st.integers(0, 70_000), WORDS) | st.builds(
+PLACES = st.builds(PointPlace, st.text(st.characters(codec="utf-8")), st.integers(0, 70_000), WORDS) | st.builds(
     lambda owner, ordinal: PointPlace(owner, ordinal, "window" if ordinal else "whole"), OWNERS, st.integers(0, 65_535)
 )
 HITS = st.builds(lambda place, score: IndexHit(*place, score), PLACES, st.floats(allow_nan=False))

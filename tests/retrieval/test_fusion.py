@@ -6,31 +6,53 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge_system.domain.index import IndexHit
+from knowledge_system.domain.index import IndexHit, IndexHits
 from knowledge_system.retrieval.fusion import EVIDENCE_PER_TERM, TYPICAL_COSINE, WORDS_WEIGHT, fuse, with_sessions
-from knowledge_system.retrieval.gather import Arm, Arms, owners
+from knowledge_system.retrieval.gather import Arms
 
 SCORES = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(-1, 1), max_size=8)
 WORD_SCORES = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(0, 60), max_size=8)
 
 
-def arm(scores: dict[str, float], *, cut: bool = False) -> Arm:
-    hits = [IndexHit(owner, 0, "whole", score) for owner, score in scores.items()]
-    return owners(sorted(hits, key=lambda one: (-one.score, one.owner_id)), len(scores) + (not cut))
+def arms(
+    whole: dict[str, float] | None = None,
+    window: dict[str, float] | None = None,
+    words: dict[str, float] | None = None,
+    *,
+    cut: bool = False,
+) -> Arms:
+    """Return what was gathered when owners have these scores."""
+    near = [IndexHit(owner, 0, "whole", score) for owner, score in (whole or {}).items()]
+    near += [IndexHit(owner, 1, "window", score) for owner, score in (window or {}).items()]
+    said = [IndexHit(owner, 0, "whole", score) for owner, score in (words or {}).items()]
+    return Arms(IndexHits.of(near), IndexHits.of(said), cut)
 
 
 def test_owner_level_scores_are_the_best_of_the_owners_passages() -> None:
     hits = [IndexHit("a", 3, "window", 0.7), IndexHit("b", 1, "window", 0.5), IndexHit("a", 2, "window", 0.4)]
-    found = owners(hits, 10)
-    assert list(found.scores.items()) == [("a", 0.7), ("b", 0.5)]
-    assert found.ordinals == {"a": 3, "b": 1}
-    assert found.ranks() == {"a": 1, "b": 2}
-    assert not found.cut
-    assert owners(hits, 3).cut
+    found = {one.owner_id: one for one in fuse(Arms(IndexHits.of(hits)), terms=1)}
+    assert {owner: (one.similarity, one.ordinal, one.meaning_rank) for owner, one in found.items()} == {
+        "a": (0.7, 3, None),
+        "b": (0.5, 1, None),
+    }
+
+
+def test_ranks_are_of_owners_and_the_same_for_equal_scores() -> None:
+    whole, words = {"a": 0.9, "b": 0.8, "c": 0.8, "d": 0.7}, {"b": 9.0, "d": 9.0, "a": 3.0}
+    found = {one.owner_id: (one.meaning_rank, one.words_rank) for one in fuse(arms(whole, words=words), terms=2)}
+    assert found == {"a": (1, 3), "b": (2, 1), "c": (2, None), "d": (4, 1)}
+
+
+def test_a_part_of_the_order_is_that_part_of_the_whole() -> None:
+    found = fuse(arms({"a": 0.8, "b": 0.9}, {"c": 0.7, "a": 0.6}, {"b": 3.0, "d": 9.0}), terms=2)
+    everything = list(found)
+    assert len(found) == len(everything) == 4
+    assert [*found[:2], *found[2:9]] == everything
+    assert [found[place] for place in (0, 1, -1)] == [everything[place] for place in (0, 1, -1)]
 
 
 def test_meaning_is_the_mean_of_whole_and_best_window() -> None:
-    (one,) = fuse(Arms(arm({"a": 0.8}), arm({"a": 0.6})), terms=3)
+    (one,) = fuse(arms({"a": 0.8}, {"a": 0.6}), terms=3)
     assert one.relevance == pytest.approx(0.7 / (1 + WORDS_WEIGHT))
     assert one.similarity == 0.8
     assert one.meaning_rank == 1
@@ -38,25 +60,25 @@ def test_meaning_is_the_mean_of_whole_and_best_window() -> None:
 
 
 def test_words_count_by_what_the_question_could_reach() -> None:
-    full = fuse(Arms(words=arm({"a": 2 * EVIDENCE_PER_TERM})), terms=2)[0]
-    weak = fuse(Arms(words=arm({"a": EVIDENCE_PER_TERM})), terms=10)[0]
+    full = fuse(arms(words={"a": 2 * EVIDENCE_PER_TERM}), terms=2)[0]
+    weak = fuse(arms(words={"a": EVIDENCE_PER_TERM}), terms=10)[0]
     assert full.words_share == pytest.approx(1.0)
     assert weak.words_share == pytest.approx(0.1)
     assert full.similarity == 0.0
 
 
 def test_a_very_good_match_by_words_is_the_measure_for_the_others() -> None:
-    found = fuse(Arms(words=arm({"a": 40.0, "b": 10.0})), terms=1)
+    found = fuse(arms(words={"a": 40.0, "b": 10.0}), terms=1)
     assert [one.words_share for one in found] == [1.0, 0.25]
 
 
 def test_an_owner_missing_from_a_cut_arm_stands_at_its_lowest_score() -> None:
-    found = {one.owner_id: one for one in fuse(Arms(arm({"a": 0.8, "b": 0.6}, cut=True), arm({"c": 0.9}, cut=True)), 1)}
+    found = {one.owner_id: one for one in fuse(arms({"a": 0.8, "b": 0.6}, {"c": 0.9}, cut=True), 1)}
     assert found["c"].relevance == pytest.approx((0.6 + 0.9) / 2 / (1 + WORDS_WEIGHT))
 
 
 def test_an_owner_without_vectors_stands_at_a_typical_cosine() -> None:
-    found = {one.owner_id: one for one in fuse(Arms(arm({"a": 0.8}), arm({"a": 0.8}), arm({"b": 9.0})), 3)}
+    found = {one.owner_id: one for one in fuse(arms({"a": 0.8}, {"a": 0.8}, {"b": 9.0}), 3)}
     assert found["b"].relevance == pytest.approx((TYPICAL_COSINE + WORDS_WEIGHT) / (1 + WORDS_WEIGHT))
 
 
@@ -64,7 +86,7 @@ def test_an_owner_without_vectors_stands_at_a_typical_cosine() -> None:
 def test_relevance_stays_in_its_range_and_every_owner_is_kept(
     whole: dict[str, float], window: dict[str, float], words: dict[str, float], terms: int
 ) -> None:
-    found = fuse(Arms(arm(whole), arm(window), arm(words)), terms)
+    found = list(fuse(arms(whole, window, words), terms))
     assert {one.owner_id for one in found} == {*whole, *window, *words}
     assert all(0 <= one.relevance <= 1 and 0 <= one.similarity <= 1 and 0 <= one.words_share <= 1 for one in found)
     assert found == sorted(found, key=lambda one: (-one.relevance, one.owner_id))
@@ -75,9 +97,9 @@ def test_more_similar_is_never_less_relevant(
     whole: dict[str, float], words: dict[str, float], owner: str, more: float
 ) -> None:
     whole.setdefault(owner, 0.0)
-    before = {one.owner_id: one.relevance for one in fuse(Arms(arm(whole), arm(whole), arm(words)), 4)}
+    before = {one.owner_id: one.relevance for one in fuse(arms(whole, whole, words), 4)}
     whole[owner] += more
-    after = {one.owner_id: one.relevance for one in fuse(Arms(arm(whole), arm(whole), arm(words)), 4)}
+    after = {one.owner_id: one.relevance for one in fuse(arms(whole, whole, words), 4)}
     assert after[owner] >= before[owner]
     assert all(after[other] == pytest.approx(before[other]) for other in after if other != owner)
 

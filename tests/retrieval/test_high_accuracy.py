@@ -20,7 +20,7 @@ from knowledge_system.retrieval.high_accuracy import merged
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from knowledge_system.domain.index import IndexHit, IndexQuery
+    from knowledge_system.domain.index import IndexHits, IndexQuery
     from knowledge_system.domain.search import SearchResponse
 
 QUESTION = "migration deadlock locks"
@@ -83,7 +83,7 @@ async def test_the_filter_holds_in_the_larger_space_too(world: LargerWorld) -> N
     asked: list[IndexQuery] = []
     query = world.far_index.query
 
-    async def noted(queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    async def noted(queries: Sequence[IndexQuery]) -> list[IndexHits]:
         asked.extend(queries)
         return await query(queries)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from knowledge_system.domain.embedding import Vector
-    from knowledge_system.domain.index import IndexHit, IndexQuery
+    from knowledge_system.domain.index import IndexHits, IndexQuery
     from knowledge_system.testing.index import MemoryIndex
 
 DEADLOCK = "The migration deadlocks because two workers take the locks in a different order; take them sorted."
@@ -368,7 +368,7 @@ class TellingIndex:
         self._inner = inner
         self._said = said
 
-    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    async def query(self, queries: Sequence[IndexQuery]) -> list[IndexHits]:
         if any(query.words for query in queries):
             self._said.set()
         return await self._inner.query(queries)

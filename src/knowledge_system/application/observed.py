@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from knowledge_system.domain.embedding import EmbeddingModel, EmbeddingSpace, Vector
     from knowledge_system.domain.events import Emit
     from knowledge_system.domain.index import (
-        IndexHit,
+        IndexHits,
         IndexPoint,
         IndexQuery,
         IndexStatus,
@@ -31,7 +31,7 @@ class ObservedIndex:
         self._dimension = dimension
         self._emit = emit
 
-    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    async def query(self, queries: Sequence[IndexQuery]) -> list[IndexHits]:
         """Answer each query, best first."""
         began = time.perf_counter()
         found = await self.inner.query(queries)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, overload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from knowledge_system.domain.embedding import EmbeddingSpace, Vector
 
@@ -17,6 +18,9 @@ _OWNER = re.compile(r"[kx][0-9a-f]{24}")
 _KINDS = "xk"
 _ORDINALS = 1 << 16
 _LOW = (1 << 62) - 1
+KEY_BYTES = 14
+_FOREIGN = bytes(KEY_BYTES + 1)
+_AS_TOLD: Mapping[int, str] = {}
 
 
 class PointPlace(NamedTuple):
@@ -35,7 +39,7 @@ def point_id(place: PointPlace) -> uuid.UUID:
     hundreds of points reads no payload. Any other place is hashed (version 5).
     """
     owner, ordinal = place.owner_id, place.ordinal
-    if ordinal >= _ORDINALS or place.view != _view_of(ordinal) or not _OWNER.fullmatch(owner):
+    if ordinal >= _ORDINALS or place.view != view_of(ordinal) or not _OWNER.fullmatch(owner):
         return uuid.uuid5(_NAMESPACE, f"{owner}/{ordinal}")
     told = (int(owner[1:], 16) << 17) | (_KINDS.index(owner[0]) << 16) | ordinal
     return uuid.UUID(int=(told >> 74) << 80 | 8 << 76 | ((told >> 62) & 0xFFF) << 64 | 2 << 62 | (told & _LOW))
@@ -51,12 +55,33 @@ def place_of(identity: uuid.UUID) -> PointPlace | None:
     return PointPlace(f"{_KINDS[told >> 16 & 1]}{told >> 17:024x}", ordinal, "window" if ordinal else "whole")
 
 
+def key_of(owner: str) -> bytes:
+    """Return what tells this owner from others and sorts as its id does among ids of one kind.
+
+    Of owners as this system makes them it is the beginning, of `KEY_BYTES`, of the ids of their points; others have
+    longer ones.
+    """
+    if _OWNER.fullmatch(owner):
+        return point_id(PointPlace(owner, 0, view_of(0))).bytes[:KEY_BYTES]
+    return _FOREIGN + owner.encode("utf-8", "surrogatepass")
+
+
+def owner_of(key: bytes) -> str:
+    """Invert `key_of`."""
+    if len(key) != KEY_BYTES:
+        return key[len(_FOREIGN) :].decode("utf-8", "surrogatepass")
+    number = int.from_bytes(key) << 16
+    told = (number >> 80) << 74 | (number >> 64 & 0xFFF) << 62 | (number & _LOW)
+    return f"{_KINDS[told >> 16 & 1]}{told >> 17:024x}"
+
+
 def tells_place(identity: int) -> bool:
     """Tell whether an id, as a number, tells its place: whether it is of version 8."""
     return identity >> 76 & 0xF == 8  # noqa: PLR2004 -- the version
 
 
-def _view_of(ordinal: int) -> str:
+def view_of(ordinal: int) -> str:
+    """Return the view of a passage as this system makes them: 0 is the whole text, the others are its windows."""
     return "window" if ordinal else "whole"
 
 
@@ -119,15 +144,81 @@ class IndexQuery:
 
 
 class IndexHit(NamedTuple):
-    """A point found: cosine similarity for a dense query, BM25 score for words.
-
-    A tuple, as `PointPlace` is: hundreds are made for every search, and a frozen dataclass takes four times as long.
-    """
+    """A point found: cosine similarity for a dense query, BM25 score for words."""
 
     owner_id: str
     ordinal: int
     view: str
     score: float
+
+
+class IndexHits(Sequence[IndexHit]):
+    """What an index found of a query, best first; equal scores in the order of owner and ordinal.
+
+    A search finds hundreds and shows ten. So there are columns to calculate with, one value a hit, where equal scores
+    may come in any order: `keys` tells owners apart (`owner_of`), `views` has the view of those, by place, whose
+    ordinal does not tell it. Hits are made, and put in order, where somebody reads them.
+    """
+
+    __slots__ = ("_hits", "keys", "ordinals", "scores", "views")
+
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        ordinals: Sequence[int],
+        scores: Sequence[float],
+        views: Mapping[int, str] = _AS_TOLD,
+    ) -> None:
+        """Take the columns, best scores first."""
+        self.keys = keys
+        self.ordinals = ordinals
+        self.scores = scores
+        self.views = views
+        self._hits: list[IndexHit] | None = None
+
+    @classmethod
+    def of(cls, hits: Iterable[IndexHit] = ()) -> IndexHits:
+        """Return hits as columns."""
+        rows = sorted(hits, key=_in_order)
+        ordinals, scores = [one.ordinal for one in rows], [one.score for one in rows]
+        views = {place: one.view for place, one in enumerate(rows) if one.view != view_of(one.ordinal)}
+        return cls([key_of(one.owner_id) for one in rows], ordinals, scores, views)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, place: int) -> IndexHit: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[IndexHit]: ...
+    def __getitem__(self, place: int | slice) -> IndexHit | list[IndexHit]:
+        """Return a hit, or those of a slice."""
+        return self._made()[place]
+
+    def __iter__(self) -> Iterator[IndexHit]:
+        return iter(self._made())
+
+    def _made(self) -> list[IndexHit]:
+        if self._hits is None:
+            views = [self.views.get(place, view_of(ordinal)) for place, ordinal in enumerate(self.ordinals)]
+            self._hits = sorted(
+                map(IndexHit, map(owner_of, self.keys), self.ordinals, views, self.scores), key=_in_order
+            )
+        return self._hits
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._made() == list(other)
+
+    def __hash__(self) -> int:
+        """Raise TypeError: hits are compared, never looked up."""
+        raise TypeError("hits have no hash")
+
+    def __repr__(self) -> str:
+        return f"IndexHits.of({self._made()!r})"
+
+
+def _in_order(hit: IndexHit) -> tuple[float, str, int]:
+    return -hit.score, hit.owner_id, hit.ordinal
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +296,7 @@ class VectorIndex(Protocol):
         """
         ...
 
-    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    async def query(self, queries: Sequence[IndexQuery]) -> list[IndexHits]:
         """Answer each query, best first. Points without a vector are found by words only."""
         ...
 

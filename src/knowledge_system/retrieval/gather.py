@@ -6,16 +6,16 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from knowledge_system.domain.index import IndexFilter, IndexQuery
+from knowledge_system.domain.index import IndexFilter, IndexHits, IndexQuery
 from knowledge_system.domain.knowledge import ItemStatus
 from knowledge_system.domain.search import Scope
 from knowledge_system.domain.tracing import span
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable
 
     from knowledge_system.domain.embedding import Vector
-    from knowledge_system.domain.index import IndexHit, VectorIndex
+    from knowledge_system.domain.index import VectorIndex
     from knowledge_system.domain.search import SearchRequest
 
 DEPTH: Final = 200
@@ -31,33 +31,16 @@ interpreter for the 2 ms of a query, and a thread that has not begun yet waits. 
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """The owners one index query found, best first, each with its best score and the ordinal of the passage.
+class Arms:
+    """What was gathered: passages near by meaning, whole texts and windows in one list, and passages by their words.
 
-    `cut` tells that the arm returned as many hits as it was asked for, so that an owner missing here may have a score
-    anywhere up to the lowest one; otherwise a missing owner has no passage of this kind at all.
+    `cut` tells that as many passages were found by meaning as were asked for, so that an owner missing there may have a
+    score anywhere up to the lowest one; otherwise a missing owner has no passage of this kind at all.
     """
 
-    scores: dict[str, float] = field(default_factory=dict)
-    ordinals: dict[str, int] = field(default_factory=dict)
+    near: IndexHits = field(default_factory=IndexHits.of)
+    said: IndexHits = field(default_factory=IndexHits.of)
     cut: bool = False
-
-    def ranks(self) -> dict[str, int]:
-        """Return the rank of each owner, from 1."""
-        return {owner: rank for rank, owner in enumerate(self.scores, start=1)}
-
-
-@dataclass(frozen=True, slots=True)
-class Arms:
-    """What was gathered: by the whole text, by its windows, by the words. Unused arms are empty."""
-
-    whole: Arm = field(default_factory=Arm)
-    window: Arm = field(default_factory=Arm)
-    words: Arm = field(default_factory=Arm)
-
-    def owners(self) -> list[str]:
-        """Return every owner found, once."""
-        return list(dict.fromkeys([*self.whole.scores, *self.window.scores, *self.words.scores]))
 
 
 def index_filter(request: SearchRequest) -> IndexFilter:
@@ -89,31 +72,17 @@ async def gather(index: VectorIndex, request: SearchRequest, embedding: Awaitabl
     finally:
         embedded.cancel()
     if vector is None:
-        return Arms(words=said)
+        return Arms(said=said)
     depth = max(DEPTH, DEPTH_PER_RESULT * request.limit)
     with span("vector-search", depth=depth) as step:
         (near,) = await index.query([IndexQuery(depth, vector=vector, where=where)])
         step.set(hits=len(near))
-    complete = int(len(near) < depth)
-    whole = [hit for hit in near if hit.view == "whole"]
-    window = [hit for hit in near if hit.view != "whole"]
-    return Arms(owners(whole, len(whole) + complete), owners(window, len(window) + complete), said)
+    return Arms(near, said, len(near) >= depth)
 
 
-async def _by_words(index: VectorIndex, request: SearchRequest, words: str, where: IndexFilter) -> Arm:
+async def _by_words(index: VectorIndex, request: SearchRequest, words: str, where: IndexFilter) -> IndexHits:
     limit = max(WORDS_DEPTH, DEPTH_PER_RESULT * request.limit)
     with span("word-search", depth=limit) as step:
         (said,) = await index.query([IndexQuery(limit, words=words, where=where)])
         step.set(hits=len(said))
-    return owners(said, limit)
-
-
-def owners(hits: Sequence[IndexHit], limit: int) -> Arm:
-    """Return the best hit of each owner; `hits` come best first, equal scores in the order of the owners."""
-    scores: dict[str, float] = {}
-    ordinals: dict[str, int] = {}
-    for owner, ordinal, _, score in hits:
-        if owner not in scores:
-            scores[owner] = score
-            ordinals[owner] = ordinal
-    return Arm(scores, ordinals, len(hits) >= limit)
+    return said

@@ -16,7 +16,7 @@ from knowledge_system.domain.errors import DependencyUnavailable, KnowledgeError
 from knowledge_system.domain.index import IndexQuery
 from knowledge_system.domain.inference import BudgetExhausted, PriceUnknown, PrivacyRefused
 from knowledge_system.retrieval.fusion import fuse
-from knowledge_system.retrieval.gather import DEPTH, DEPTH_PER_RESULT, Arms, index_filter, owners
+from knowledge_system.retrieval.gather import DEPTH, DEPTH_PER_RESULT, Arms, index_filter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -45,7 +45,7 @@ REASONS: Final = (
 class Refined:
     """Owners in their new order; `degraded` is empty when the larger space took part."""
 
-    found: list[Fused]
+    found: Sequence[Fused]
     degraded: tuple[str, ...] = ()
 
 
@@ -110,14 +110,11 @@ def merged(near: Sequence[Fused], far: Sequence[Fused], missing: Collection[str]
     ]
 
 
-async def _searched(index: VectorIndex, request: SearchRequest, vector: Vector) -> list[Fused]:
+async def _searched(index: VectorIndex, request: SearchRequest, vector: Vector) -> Sequence[Fused]:
     """Return the owners that the larger space finds, best first, by whole text and window as in the first space."""
     depth = max(DEPTH, DEPTH_PER_RESULT * request.limit)
-    (hits,) = await index.query([IndexQuery(depth, vector=vector, where=index_filter(request))])
-    views = ([hit for hit in hits if (hit.view == "whole") is whole] for whole in (True, False))
-    complete = int(len(hits) < depth)
-    whole, window = (owners(some, len(some) + complete) for some in views)
-    return fuse(Arms(whole, window), 0)
+    (near,) = await index.query([IndexQuery(depth, vector=vector, where=index_filter(request))])
+    return fuse(Arms(near, cut=len(near) >= depth), 0)
 
 
 def _normal(found: Sequence[Fused], reason: str, words: str) -> Refined:

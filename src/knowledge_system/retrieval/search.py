@@ -26,7 +26,7 @@ from knowledge_system.retrieval.search_log import SearchLog
 from knowledge_system.retrieval.terms import terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from knowledge_system.domain.clock import Clock
@@ -132,8 +132,8 @@ class Searcher:
         return vector
 
     async def _refined(
-        self, request: SearchRequest, question: Question, found: list[Fused], degraded: list[str]
-    ) -> list[Fused]:
+        self, request: SearchRequest, question: Question, found: Sequence[Fused], degraded: list[str]
+    ) -> Sequence[Fused]:
         """Return `found`, for `--accuracy high` with the second opinion of the larger space where that can be had."""
         if request.accuracy is not Accuracy.HIGH:
             return found

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.embedding import EmbeddingSpace
     from knowledge_system.domain.index import (
-        IndexHit,
+        IndexHits,
         IndexPoint,
         IndexQuery,
         OptimizeReport,
@@ -70,7 +70,7 @@ class EdgeIndex:
         """Replace every point of `drop_owners` and upsert `points`. Idempotent; durable after the next `flush`."""
         await self._live.apply(Write(tuple(points), tuple(drop_owners)))
 
-    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    async def query(self, queries: Sequence[IndexQuery]) -> list[IndexHits]:
         """Answer each query, best first. Points without a vector are found by words only."""
         return [one.hits() for one in await self.found(queries)]
 

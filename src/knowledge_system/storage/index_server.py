@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.embedding import EmbeddingSpace
     from knowledge_system.domain.index import (
-        IndexHit,
+        IndexHits,
         IndexPoint,
         IndexQuery,
         IndexStatus,
@@ -164,7 +164,7 @@ class ServerIndex:
         with self._counted():
             await self._ask(lambda index: index.apply(points, drop_owners))
 
-    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    async def query(self, queries: Sequence[IndexQuery]) -> list[IndexHits]:
         """Answer each query, best first. Points without a vector are found by words only."""
         if self._unsound and self._link is not None:
             await self._settled()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from knowledge_system.domain.embedding import EmbeddingSpace
-    from knowledge_system.domain.index import IndexHit, IndexPoint, IndexQuery
+    from knowledge_system.domain.index import IndexHits, IndexPoint, IndexQuery
 
 _LONGEST_PAUSE: Final = 30.0
 _RECOVERY_PAUSES: Final = (0.0, 1.0, 5.0, 15.0)
@@ -115,7 +115,7 @@ class SupervisedIndex:
         message = index_wire.points_message(process.number(), Kind.APPLY, points, list(drop_owners))
         await process.ask(message, self._supervision.write)
 
-    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    async def query(self, queries: Sequence[IndexQuery]) -> list[IndexHits]:
         """Answer each query, best first. Points without a vector are found by words only."""
         process = self._process
         if process is None or self._closed:

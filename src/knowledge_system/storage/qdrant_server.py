@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from knowledge_system.domain.embedding import EmbeddingSpace
-    from knowledge_system.domain.index import IndexHit, IndexPoint, IndexQuery, OptimizeReport, VerifyReport
+    from knowledge_system.domain.index import IndexHits, IndexPoint, IndexQuery, OptimizeReport, VerifyReport
     from knowledge_system.storage.qdrant_collection import Collection
     from knowledge_system.storage.qdrant_upkeep import Served
     from knowledge_system.storage.qdrant_wire import Link
@@ -98,7 +98,7 @@ class QdrantIndex:
         """Replace every point of `drop_owners` and upsert `points`. Idempotent; durable when it returns."""
         await self._served.apply(points, drop_owners)
 
-    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    async def query(self, queries: Sequence[IndexQuery]) -> list[IndexHits]:
         """Answer each query, best first. Points without a vector are found by words only."""
         self._link.require_open()
         for query in queries:

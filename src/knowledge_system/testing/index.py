@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from knowledge_system.domain.errors import DependencyUnavailable, UsageError
-from knowledge_system.domain.index import IndexHit, IndexStatus, OptimizeReport, VerifyReport
+from knowledge_system.domain.index import IndexHit, IndexHits, IndexStatus, OptimizeReport, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -62,12 +62,12 @@ class MemoryIndex:
         self._points = {key: stored for key, stored in self._points.items() if stored.point.owner_id not in dropped}
         self._points.update({point.id: _Stored(point, Counter(_words(point.words))) for point in points})
 
-    async def query(self, queries: Sequence[IndexQuery]) -> list[list[IndexHit]]:
+    async def query(self, queries: Sequence[IndexQuery]) -> list[IndexHits]:
         """Answer each query exactly, best first."""
         self._usable()
         return [self._answer(query) for query in queries]
 
-    def _answer(self, query: IndexQuery) -> list[IndexHit]:
+    def _answer(self, query: IndexQuery) -> IndexHits:
         self._check(query.vector)
         scores = self._words(query.words) if query.vector is None else self._dense(query.vector)
         hits = [
@@ -76,7 +76,7 @@ class MemoryIndex:
             if matches((stored := self._points[key]).point, query.where)
         ]
         hits.sort(key=lambda hit: (-hit.score, hit.owner_id, hit.ordinal))
-        return hits[: max(0, query.limit)]
+        return IndexHits.of(hits[: max(0, query.limit)])
 
     def _dense(self, vector: Vector) -> dict[str, float]:
         keys = [key for key, stored in self._points.items() if stored.point.vector is not None]
