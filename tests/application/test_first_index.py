@@ -14,6 +14,7 @@ from knowledge_system import settings
 from knowledge_system.application.compose import Parts
 from knowledge_system.application.system import KnowledgeSystem
 from knowledge_system.domain.events import Event, IndexRebuilt
+from knowledge_system.storage.index_generations import place_of
 
 
 def opened(home: Path, events: list[Event]) -> Parts:
@@ -51,3 +52,14 @@ async def test_what_is_stored_and_indexed_while_an_empty_index_is_looked_at_is_n
         await parts.repaired(index)
         assert (await index.status()).points > 0
         assert [event for event in events if isinstance(event, IndexRebuilt)] == []
+
+
+async def test_the_index_of_the_model_before_is_removed_from_the_disk(tmp_path: Path) -> None:
+    async with opened(tmp_path / "home", []) as parts:
+        space, directory = parts.model().space, parts.home().index
+        before = place_of(directory, replace(space, revision="before"))
+        larger = place_of(directory, replace(space, dimension=1536))
+        for place in (before, larger):
+            (place / "g000001").mkdir(parents=True)
+        await parts.index()
+        assert set(directory.glob("knowledge_*-*")) == {larger, place_of(directory, space)}

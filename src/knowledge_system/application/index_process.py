@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,17 @@ def is_apart(parts: Parts) -> bool:
 
 
 async def open_index(parts: Parts, space: EmbeddingSpace) -> OwnedIndex:
-    """Open the index of a space: on the server where one is configured, in this process, or in one of its own."""
+    """Open the index of a space: on the server where one is configured, in this process, or in one of its own.
+
+    What another model of this dimension has left on the disk is removed: it would keep what is forgotten.
+    """
     from knowledge_system.application import index_server
+    from knowledge_system.storage.index_generations import remove_other_spaces
 
     if index_server.is_used(parts):
         return await index_server.open_index(parts, space)
     index_server.forget(parts.home().index, space)
+    await asyncio.to_thread(remove_other_spaces, parts.home().index, space)
     options = EdgeOptions(lock_within=LOCK_WITHIN)
     if not is_apart(parts):
         from knowledge_system.storage.edge import EdgeIndex
