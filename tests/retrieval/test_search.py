@@ -262,21 +262,24 @@ class TestDegraded:
             await ask(world)
 
 
+@pytest.mark.parametrize("head_start", [Searcher.head_start, 0.0])
 class TestSideBySide:
-    async def test_words_are_looked_up_while_the_question_is_embedded(self) -> None:
+    async def test_words_are_looked_up_while_the_question_is_embedded(self, head_start: float) -> None:
         model = PatientModel()
         world = World(model=model)
         await world.add(exchange("a", "deadlock"))
         model.said = asyncio.Event()
         index = TellingIndex(world.index, model.said)
         searcher = Searcher(world.truth, index, model, StandingClock(), world.events.append, open_scrub)  # type: ignore[arg-type]
+        searcher.head_start = head_start
         async with asyncio.timeout(10):
             assert ids(await searcher.search(SearchRequest("deadlock", threshold=0))) == ["xa"]
 
-    async def test_a_defect_of_the_model_is_not_hidden_by_the_words(self, world: World) -> None:
+    async def test_a_defect_of_the_model_is_not_hidden_by_the_words(self, world: World, head_start: float) -> None:
         model = PatientModel()
         model.defect = RuntimeError("a defect")
         searcher = Searcher(world.truth, world.index, model, StandingClock(), world.events.append, open_scrub)
+        searcher.head_start = head_start
         with pytest.raises(RuntimeError, match="a defect"):
             await searcher.search(SearchRequest("deadlock"))
 

@@ -199,6 +199,8 @@ class KnowledgeSystem:
                 parts.gatekeeper().scrub,
                 high_accuracy(parts),
             )
+            if parts.processes or parts.servers:  # an index that is not here takes nothing from the embedding
+                self._searcher.head_start = 0.0
             parts.at_close(self._searcher.close)
         return self._searcher
 

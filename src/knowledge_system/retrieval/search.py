@@ -16,7 +16,7 @@ from knowledge_system.domain.sessions import normalised
 from knowledge_system.domain.tracing import span
 from knowledge_system.retrieval.candidates import read
 from knowledge_system.retrieval.fusion import fuse
-from knowledge_system.retrieval.gather import gather
+from knowledge_system.retrieval.gather import HEAD_START, gather
 from knowledge_system.retrieval.high_accuracy import ACCURACY_HIGH_UNAVAILABLE
 from knowledge_system.retrieval.hits import Viewpoint, present
 from knowledge_system.retrieval.indexing import STAGES
@@ -63,7 +63,12 @@ class Question:
 
 
 class Searcher:
-    """Answers questions from the index and the truth; the index only points, the truth tells."""
+    """Answers questions from the index and the truth; the index only points, the truth tells.
+
+    `head_start` are the seconds that the embedding of a question has before the index is asked by words: see `gather`.
+    """
+
+    head_start: float = HEAD_START
 
     def __init__(  # noqa: PLR0917 -- the ports a search needs, named once, in `application`
         self,
@@ -95,7 +100,8 @@ class Searcher:
         question = self._question(request)
         now = self._clock.now()
         degraded: list[str] = []
-        arms = await gather(self._index, request, self._vector(question.text, degraded), question.text)
+        embedding = self._vector(question.text, degraded)
+        arms = await gather(self._index, request, embedding, question.text, self.head_start)
         found = await self._refined(request, question, fuse(arms, len(question.terms)), degraded)
         with span("read-truth", owners=len(found)):
             pool = await read(self._truth, request, found, max(POOL, POOL_PER_RESULT * request.limit))
