@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
+import threading
 import tracemalloc
+import weakref
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from knowledge_system.operations import memory
+from knowledge_system.operations import gauges, memory
 from knowledge_system.operations.memory import KEPT, SNAPSHOTS, Sample, SampleLog
 
 NOON = datetime(2026, 5, 10, 12, tzinfo=UTC)
@@ -50,6 +53,51 @@ def test_types_are_counted_and_their_content_is_not_told() -> None:
     found = {one["type"].rpartition(".")[2]: one for one in memory.types(100_000)}
     assert found["Marked"]["count"] == len(kept)
     assert "hunter2" not in json.dumps(list(found.values()))
+
+
+def test_what_looks_at_objects_lets_go_of_them() -> None:
+    class Held:
+        """An object that is gone as soon as nobody refers to it."""
+
+    gc.disable()
+    try:
+        one = Held()
+        gone = weakref.ref(one)
+        memory.types()
+        memory.objects()
+        del one
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_tuple_that_another_thread_fills_is_not_disturbed() -> None:
+    failed: list[BaseException] = []
+    filled, stop = threading.Semaphore(0), threading.Event()
+
+    def fill() -> None:
+        while not stop.is_set():
+            try:
+                tuple(str(number) for number in range(15))
+            except SystemError as error:  # one reference too many to a tuple under construction
+                failed.append(error)
+            filled.release()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    other = threading.Thread(target=fill)
+    other.start()
+    try:
+        for _ in range(40):
+            filled.acquire()
+            memory.objects()
+            list(gauges.of_objects())
+            memory.types(1)
+    finally:
+        stop.set()
+        other.join()
+        sys.setswitchinterval(interval)
+    assert failed == []
 
 
 def test_growth_is_of_one_process_and_needs_half_an_hour() -> None:

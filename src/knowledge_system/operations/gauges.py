@@ -5,7 +5,6 @@ Never summed over processes: whoever is scraped says how things stand.
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import tracemalloc
@@ -15,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from knowledge_system.domain.inference import NANO
 from knowledge_system.domain.money import BreakerPhase, Tier
+from knowledge_system.operations import memory
 from knowledge_system.operations.series import PREFIX, Row
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def of_memory(resident: int, vectors: Mapping[str, int]) -> Iterator[Metric]:
 
 def of_objects() -> Iterator[Metric]:
     """Yield how many objects there are; counting them stops everything else for some milliseconds."""
-    yield family("gc_objects", len(gc.get_objects()))
+    yield family("gc_objects", memory.objects())
 
 
 def of_disk(home: Path) -> Iterator[Metric]:
