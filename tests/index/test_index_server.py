@@ -77,7 +77,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-QUICK = Care(pause=0.01, longest=0.05, every=0.05)
+QUICK = Care(connecting=60, pause=0.01, longest=0.05, every=0.05)
 
 
 async def test_a_search_waits_for_an_empty_index_and_finds_everything(server: ScriptedQdrant) -> None:
