@@ -16,7 +16,7 @@ from knowledge_system.domain.search import Accuracy, Scope, SearchRequest, Searc
 from knowledge_system.domain.sensitivity import Sensitivity
 from knowledge_system.retrieval.candidates import UNKNOWN_TIME
 from knowledge_system.retrieval.excerpts import EXCERPT_CHARACTERS
-from knowledge_system.retrieval.search import DEFAULT_THRESHOLD, Searcher, query_hash
+from knowledge_system.retrieval.search import DEFAULT_THRESHOLD, MANY, Searcher, query_hash
 from knowledge_system.testing.embedding import HashingEmbeddingModel
 
 if TYPE_CHECKING:
@@ -284,6 +284,32 @@ class TestSideBySide:
             await searcher.search(SearchRequest("deadlock"))
 
 
+class TestManyAtOnce:
+    async def test_the_index_is_asked_once_a_search_and_finds_the_same(self) -> None:
+        model = PatientModel()
+        world = World(model=model)
+        await world.add(*(exchange(f"{n:02}", f"deadlock number {n} of the migration") for n in range(30)))
+        questions = [SearchRequest(f"deadlock number {n}", threshold=0.0) for n in range(2 * MANY)]
+        alone = [await world.searcher.search(one) for one in questions]
+        index = CountingIndex(world.index)
+        searcher = Searcher(world.truth, index, model, StandingClock(), world.events.append, open_scrub)  # type: ignore[arg-type]
+        model.said = asyncio.Event()
+        searches = [asyncio.create_task(searcher.search(one)) for one in questions]
+        async with asyncio.timeout(10):
+            await index.asked(MANY - 1)
+            model.said.set()
+            together = await asyncio.gather(*searches)
+        assert [(ids(one), [hit.score for hit in one.results]) for one in together] == [
+            (ids(one), [hit.score for hit in one.results]) for one in alone
+        ]
+        assert sorted(index.sizes) == [1] * 2 * (MANY - 1) + [2] * (MANY + 1)
+
+    async def test_the_words_find_without_a_model(self, world: World) -> None:
+        world.model.broken = True
+        found = await asyncio.gather(*(ask(world, threshold=None) for _ in range(2 * MANY)))
+        assert {(ids(one)[0], one.degraded) for one in found} == {("klock", ("embedding-unavailable",))}
+
+
 class TestBadInput:
     @pytest.mark.parametrize("query", ["", "   ", "\n\t", "\x00\x01", "\u200b"])
     async def test_an_empty_question(self, world: World, query: str) -> None:
@@ -375,6 +401,25 @@ class TellingIndex:
         if any(query.words for query in queries):
             self._said.set()
         return await self._inner.query(queries)
+
+
+class CountingIndex:
+    """Keeps how many queries came together each time it was asked."""
+
+    def __init__(self, inner: MemoryIndex) -> None:
+        self._inner = inner
+        self._was_asked = asyncio.Condition()
+        self.sizes: list[int] = []
+
+    async def query(self, queries: Sequence[IndexQuery]) -> list[IndexHits]:
+        self.sizes.append(len(queries))
+        async with self._was_asked:
+            self._was_asked.notify_all()
+        return await self._inner.query(queries)
+
+    async def asked(self, times: int) -> None:
+        async with self._was_asked:
+            await self._was_asked.wait_for(lambda: len(self.sizes) >= times)
 
 
 async def logged(world: World) -> list[Any]:

@@ -66,35 +66,47 @@ async def gather(
     request: SearchRequest,
     embedding: Awaitable[Vector | None],
     words: str,
-    head_start: float = HEAD_START,
+    head_start: float | None = HEAD_START,
 ) -> Arms:
     """Ask the index by words while the question is embedded, then by meaning; without a vector only by words.
 
-    `head_start` are the seconds that the embedding has before the index is asked; 0: it only begins first.
+    `head_start` are the seconds that the embedding has before the index is asked; 0: it only begins first; None: the
+    index is asked once, by words and by meaning, when the vector is there.
     """
     where = index_filter(request)
+    by_words = IndexQuery(max(WORDS_DEPTH, DEPTH_PER_RESULT * request.limit), words=words, where=where)
     embedded = asyncio.ensure_future(embedding)
+    said: IndexHits | None = None
     try:
-        if head_start:
-            await asyncio.wait([embedded], timeout=head_start)
-        else:
-            await asyncio.sleep(0)
-        said = await _by_words(index, request, words, where)
+        if head_start is not None:
+            await (asyncio.wait([embedded], timeout=head_start) if head_start else asyncio.sleep(0))
+            said = await _by_words(index, by_words)
         vector = await embedded
     finally:
         embedded.cancel()
     if vector is None:
-        return Arms(said=said)
+        return Arms(said=await _by_words(index, by_words) if said is None else said)
     depth = max(DEPTH, DEPTH_PER_RESULT * request.limit)
-    with span("vector-search", depth=depth) as step:
-        (near,) = await index.query([IndexQuery(depth, vector=vector, where=where)])
-        step.set(hits=len(near))
+    near, said = await _by_meaning(index, IndexQuery(depth, vector=vector, where=where), by_words, said)
     return Arms(near, said, len(near) >= depth)
 
 
-async def _by_words(index: VectorIndex, request: SearchRequest, words: str, where: IndexFilter) -> IndexHits:
-    limit = max(WORDS_DEPTH, DEPTH_PER_RESULT * request.limit)
-    with span("word-search", depth=limit) as step:
-        (said,) = await index.query([IndexQuery(limit, words=words, where=where)])
+async def _by_words(index: VectorIndex, by_words: IndexQuery) -> IndexHits:
+    with span("word-search", depth=by_words.limit) as step:
+        (said,) = await index.query([by_words])
         step.set(hits=len(said))
     return said
+
+
+async def _by_meaning(
+    index: VectorIndex, by_vector: IndexQuery, by_words: IndexQuery, said: IndexHits | None
+) -> tuple[IndexHits, IndexHits]:
+    """Return hits by meaning and by words; `said` where the words were asked already."""
+    with span("vector-search", depth=by_vector.limit) as step:
+        if said is None:
+            near, said = await index.query([by_vector, by_words])
+            step.set(hits=len(near), words=len(said))
+        else:
+            (near,) = await index.query([by_vector])
+            step.set(hits=len(near))
+    return near, said

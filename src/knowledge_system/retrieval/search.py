@@ -45,6 +45,9 @@ QUERY_CHARACTERS: Final = 4_000
 POOL: Final = 20
 """Candidates read from the truth at least: what session and duplicate adjustments can see."""
 POOL_PER_RESULT: Final = 2
+MANY: Final = 4
+"""Searches under way from which on the index is asked once a search, by words and by meaning together: the processors
+have enough to do, and one question instead of two saves a way to the index and back."""
 BACKLOG_SECONDS: Final = 5.0
 """How long the answer to "does the index still have to follow" is kept."""
 LONGEST_LIMIT: Final = 1_000
@@ -89,6 +92,7 @@ class Searcher:
         self._high = high
         self._log = SearchLog(truth.ledger)
         self._backlog: tuple[float, bool] = (float("-inf"), False)
+        self._under_way = 0
 
     async def search(self, request: SearchRequest) -> SearchResponse:
         """Answer `request`.
@@ -96,12 +100,20 @@ class Searcher:
         Raises UsageError for an empty question or impossible options, DependencyUnavailable when the index or the
         truth cannot be read. Without a usable model the words still find; `degraded` says so.
         """
+        self._under_way += 1
+        try:
+            return await self._answer(request)
+        finally:
+            self._under_way -= 1
+
+    async def _answer(self, request: SearchRequest) -> SearchResponse:
         started = time.perf_counter()
         question = self._question(request)
         now = self._clock.now()
         degraded: list[str] = []
         embedding = self._vector(question.text, degraded)
-        arms = await gather(self._index, request, embedding, question.text, self.head_start)
+        head_start = self.head_start if self._under_way < MANY else None
+        arms = await gather(self._index, request, embedding, question.text, head_start)
         found = await self._refined(request, question, fuse(arms, len(question.terms)), degraded)
         with span("read-truth", owners=len(found)):
             pool = await read(self._truth, request, found, max(POOL, POOL_PER_RESULT * request.limit))
