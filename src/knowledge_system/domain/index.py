@@ -18,6 +18,8 @@ _OWNER = re.compile(r"[kx][0-9a-f]{24}")
 _KINDS = "xk"
 _ORDINALS = 1 << 16
 _LOW = (1 << 62) - 1
+_TELLING = 8
+"""Version of the ids that tell their place."""
 KEY_BYTES = 14
 _FOREIGN = bytes(KEY_BYTES + 1)
 _AS_TOLD: Mapping[int, str] = {}
@@ -42,13 +44,13 @@ def point_id(place: PointPlace) -> uuid.UUID:
     if ordinal >= _ORDINALS or place.view != view_of(ordinal) or not _OWNER.fullmatch(owner):
         return uuid.uuid5(_NAMESPACE, f"{owner}/{ordinal}")
     told = (int(owner[1:], 16) << 17) | (_KINDS.index(owner[0]) << 16) | ordinal
-    return uuid.UUID(int=(told >> 74) << 80 | 8 << 76 | ((told >> 62) & 0xFFF) << 64 | 2 << 62 | (told & _LOW))
+    return uuid.UUID(int=(told >> 74) << 80 | _TELLING << 76 | ((told >> 62) & 0xFFF) << 64 | 2 << 62 | (told & _LOW))
 
 
 def place_of(identity: uuid.UUID) -> PointPlace | None:
     """Invert `point_id`; None for the id of a place that is hashed."""
     number = identity.int
-    if not tells_place(number):
+    if number >> 76 & 0xF != _TELLING:
         return None
     told = (number >> 80) << 74 | (number >> 64 & 0xFFF) << 62 | (number & _LOW)
     ordinal = told & (_ORDINALS - 1)
@@ -75,9 +77,9 @@ def owner_of(key: bytes) -> str:
     return f"{_KINDS[told >> 16 & 1]}{told >> 17:024x}"
 
 
-def tells_place(identity: int) -> bool:
-    """Tell whether an id, as a number, tells its place: whether it is of version 8."""
-    return identity >> 76 & 0xF == 8  # noqa: PLR2004 -- the version
+def untold(ids: bytes) -> list[int]:
+    """Return the positions of those of the ids, one after the other, that do not tell their place."""
+    return [position for position, byte in enumerate(ids[6::16]) if byte >> 4 != _TELLING]
 
 
 def view_of(ordinal: int) -> str:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 from array import array
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import qdrant_edge as engine
 
 from knowledge_system.domain.errors import Busy, DependencyUnavailable, IntegrityFailure, KnowledgeError, UsageError
-from knowledge_system.domain.index import FILTER_FIELDS, PointPlace, tells_place
+from knowledge_system.domain.index import FILTER_FIELDS, PointPlace, untold
 from knowledge_system.storage.bm25 import document_vector, query_vector
 from knowledge_system.storage.edge_presets import INDEXING_KB, OVERSAMPLING, SEARCH_THREADS, Preset, preset_for
 from knowledge_system.storage.index_found import ID_BYTES, NOTHING, FoundPoints
 
 if TYPE_CHECKING:
-    import uuid
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
@@ -65,6 +65,7 @@ class Shard:
         self._shard = shard
         self.dimension = dimension
         self._counts: Counts | None = None
+        self._preset: Preset | None = None
 
     @classmethod
     def create(cls, path: Path, dimension: int) -> Shard:
@@ -88,13 +89,13 @@ class Shard:
 
     def upsert(self, points: list[engine.Point]) -> None:
         """Write at most `PIECE` points made by `prepare`; a point replaces the whole point of the same id."""
-        self._counts = None
+        self._counts = self._preset = None
         with _translated("write to the index"):
             self._shard.update(engine.UpdateOperation.upsert_points(points))
 
     def drop(self, owners: Sequence[str], kept: AbstractSet[str] = frozenset()) -> None:
         """Remove every point of these owners but those whose ids are `kept`."""
-        self._counts = None
+        self._counts = self._preset = None
         where = engine.Filter(
             must=[_any_of("owner_id", owners)],
             must_not=[engine.HasIdCondition(set(kept))] if kept else None,
@@ -115,9 +116,9 @@ class Shard:
 
     def _found(self, points: Sequence[engine.ScoredPoint]) -> FoundPoints:
         """Most ids tell which passage a point is; what the others are is stored with them."""
-        numbers = [cast("uuid.UUID", point.id).int for point in points]
-        ids = b"".join(number.to_bytes(ID_BYTES) for number in numbers)
-        hashed = {str(points[place].id): place for place, number in enumerate(numbers) if not tells_place(number)}
+        # `point.id` is a `uuid.UUID`, built anew each time; `cast` would be a call for each of hundreds.
+        ids = b"".join([point.id.int.to_bytes(ID_BYTES) for point in points])  # type: ignore[union-attr]
+        hashed = {str(points[position].id): position for position in untold(ids)}
         told = []
         if hashed:
             with _translated("read the index"):
@@ -130,8 +131,10 @@ class Shard:
 
     def params(self, *, exact: bool = False) -> engine.SearchParams:
         """Return the search parameters for the present size (all points: counting vectors takes 50 ms at 100k)."""
-        with _translated("count the index"):
-            preset = preset_for(self._shard.info().points_count, self.dimension)
+        if self._preset is None:
+            with _translated("count the index"):
+                self._preset = preset_for(self._shard.info().points_count, self.dimension)
+        preset = self._preset
         codes = engine.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING) if preset.quantized else None
         return engine.SearchParams(hnsw_ef=preset.hnsw_ef, exact=exact, quantization=codes)
 
@@ -185,7 +188,7 @@ class Shard:
 
     def optimize(self) -> bool:
         """Build graphs, merge and vacuum; True when anything changed. Holds the interpreter lock for minutes."""
-        self._counts = None
+        self._counts = self._preset = None
         with _translated("optimise the index"):
             return bool(self._shard.optimize())
 
@@ -273,6 +276,7 @@ def _nearest(query: IndexQuery) -> engine.Query | None:
     return engine.Query.Nearest(engine.SparseVector(indices=terms, values=weights), using=WORDS) if terms else None
 
 
+@lru_cache(maxsize=64)
 def _filter(where: IndexFilter) -> engine.Filter | None:
     must: list[Any] = [_any_of(name, values) for name, attribute in FILTERS if (values := getattr(where, attribute))]
     if where.created_from is not None or where.created_to is not None:
