@@ -57,14 +57,16 @@ class RememberingModel:
         """Return one vector per text, in order. Raises ModelUnavailable."""
         if len(texts) != 1:
             return await self._inner.embed(texts)
-        level, vector = await self._found(key_of(texts[0]))
+        key = key_of(texts[0])
+        level, vector = await self._found(key)
         self._emit(CacheConsulted(OPERATION, level))
-        return [await self._embedded(texts[0]) if vector is None else vector]
+        return [await self._embedded(key, texts[0]) if vector is None else vector]
 
     async def prepare(self, text: str) -> tuple[Vector, bool]:
         """Do what `embed` does without counting it as a question; tell whether the vector was known already."""
-        _, vector = await self._found(key_of(text))
-        return (await self._embedded(text), False) if vector is None else (vector, True)
+        key = key_of(text)
+        _, vector = await self._found(key)
+        return (await self._embedded(key, text), False) if vector is None else (vector, True)
 
     async def refresh(self) -> None:
         """Read again what is kept for every process, if it was read at all."""
@@ -102,9 +104,9 @@ class RememberingModel:
                 kept = await self._kept.kept(self.space, self._most)
         self._shared = kept
 
-    async def _embedded(self, text: str) -> Vector:
+    async def _embedded(self, key: str, text: str) -> Vector:
         (vector,) = await self._inner.embed([text])
-        self._remember(key_of(text), vector)
+        self._remember(key, vector)
         return vector
 
     def _remember(self, key: str, vector: Vector) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
+from pydantic_core import to_json
 from starlette.responses import JSONResponse, Response
 
 from knowledge_system.application import arrivals, trajectories
@@ -58,7 +59,7 @@ class Doors:
         request = self._asked(body)
         async with self._turns:
             document = await self._system.search(request)
-        return JSONResponse(document)
+        return Response(to_json(document, inf_nan_mode="null"), media_type="application/json")
 
     async def items(  # noqa: PLR0917 -- query parameters are named by whoever calls
         self,
