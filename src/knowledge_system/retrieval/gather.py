@@ -75,20 +75,28 @@ async def gather(
     """
     where = index_filter(request)
     by_words = IndexQuery(max(WORDS_DEPTH, DEPTH_PER_RESULT * request.limit), words=words, where=where)
-    embedded = asyncio.ensure_future(embedding)
     said: IndexHits | None = None
-    try:
-        if head_start is not None:
-            await (asyncio.wait([embedded], timeout=head_start) if head_start else asyncio.sleep(0))
-            said = await _by_words(index, by_words)
-        vector = await embedded
-    finally:
-        embedded.cancel()
+    if head_start is None:
+        vector = await embedding
+    else:
+        said, vector = await _beside(index, by_words, embedding, head_start)
     if vector is None:
         return Arms(said=await _by_words(index, by_words) if said is None else said)
     depth = max(DEPTH, DEPTH_PER_RESULT * request.limit)
     near, said = await _by_meaning(index, IndexQuery(depth, vector=vector, where=where), by_words, said)
     return Arms(near, said, len(near) >= depth)
+
+
+async def _beside(
+    index: VectorIndex, by_words: IndexQuery, embedding: Awaitable[Vector | None], head_start: float
+) -> tuple[IndexHits, Vector | None]:
+    """Return hits by words, and the vector that was made meanwhile."""
+    embedded = asyncio.ensure_future(embedding)
+    try:
+        await (asyncio.wait([embedded], timeout=head_start) if head_start else asyncio.sleep(0))
+        return await _by_words(index, by_words), await embedded
+    finally:
+        embedded.cancel()
 
 
 async def _by_words(index: VectorIndex, by_words: IndexQuery) -> IndexHits:
