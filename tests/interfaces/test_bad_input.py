@@ -264,6 +264,26 @@ def test_setting_a_value_keeps_the_file_valid(cli: Cli) -> None:
     assert cli.json("config", "validate")["valid"]
 
 
+def test_watching_goes_on_with_what_is_written(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    transcript(folder / "good.json", "s1", [CHORE])
+    with cli.start("--json", "ingest", "--watch", folder, tmp_path / "absent", stdout=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        first = json.loads(watching.stdout.readline())
+        transcript(folder / "more.json", "s2", [CHORE])
+        second = json.loads(watching.stdout.readline())
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(60) == 130
+    assert [one["path"] for one in first["skipped"]] == [str(tmp_path / "absent")]
+    assert [one["sessions"]["ingested"] for one in (first, second)] == [1, 1]
+
+
+def test_watching_nothing_ends_as_reading_nothing(cli: Cli, tmp_path: Path) -> None:
+    asked = cli.run("ingest", "--watch", tmp_path / "absent")
+    assert asked.returncode == 3
+    assert "no such path" in asked.stderr
+
+
 def test_an_interrupted_command_says_what_stays(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     transcript(folder / "good.json", "s1", [CHORE])

@@ -19,12 +19,12 @@ from knowledge_system.domain.errors import (
     NotFound,
     UsageError,
 )
-from knowledge_system.interfaces.cli.invocation import Invocation, current, print_error, print_json
+from knowledge_system.interfaces.cli.invocation import Invocation, current, print_error
 from knowledge_system.interfaces.cli.progress import progress_bar
 from knowledge_system.interfaces.cli.values import counted, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from watchfiles import Change
 
@@ -52,11 +52,8 @@ def ingest(
     options = IngestOptions(
         project=project, agent=agent, since=moment(since, "--since", SystemClock()), dry_run=dry_run
     )
-    document = _once(invocation, paths, options)
-    invocation.show(document, render)
-    if watch:
-        asyncio.run(_watch(invocation, paths, options))
-    _complain(document, paths)
+    watched = [path for path in paths if path.exists()] if watch else []
+    _complain(asyncio.run(_rounds(invocation, paths, options, watched)), paths)
 
 
 def register(app: typer.Typer) -> None:
@@ -87,19 +84,38 @@ def _complain(document: dict[str, Any], paths: list[Path]) -> None:
         raise typer.Exit(failure.exit_code)
 
 
-def _once(invocation: Invocation, paths: list[Path], options: IngestOptions) -> dict[str, Any]:
+async def _rounds(
+    invocation: Invocation, paths: list[Path], options: IngestOptions, watched: list[Path]
+) -> dict[str, Any]:
+    """Ingest `paths`, then for ever what changes in those that are `watched`; without any, return what was done.
+
+    Watching begins before anything is read, so nothing is missed that is written meanwhile. The data directory is free
+    between two rounds, so that searches can run.
+    """
+    changes = _changes(watched)
+    following = asyncio.ensure_future(anext(changes)) if watched else None
+    await asyncio.sleep(0)  # it watches from here on
+    document = await _once(invocation, paths, options)
+    while following is not None:
+        changed = await following
+        following = asyncio.ensure_future(anext(changes))
+        document = await _once(invocation, changed, options)
+    return document
+
+
+async def _once(invocation: Invocation, paths: list[Path], options: IngestOptions) -> dict[str, Any]:
     with progress_bar(wanted=not invocation.as_json) as progress:
-        return invocation.run("ingest", lambda system: system.ingest(paths, options, progress))
+        document = await invocation.call("ingest", lambda system: system.ingest(paths, options, progress))
+    invocation.show(document, render)
+    return document
 
 
-async def _watch(invocation: Invocation, paths: list[Path], options: IngestOptions) -> None:
-    """Ingest what changes. The data directory is free between two rounds, so that searches can run meanwhile."""
+async def _changes(watched: list[Path]) -> AsyncIterator[list[Path]]:
+    """Yield the files that changed since the time before."""
     from watchfiles import awatch
 
-    async for changes in awatch(*paths, watch_filter=_appeared):
-        changed = sorted({Path(name) for _, name in changes})
-        document = await asyncio.to_thread(_once, invocation, changed, options)
-        print_json(document) if invocation.as_json else render(document)
+    async for changes in awatch(*watched, watch_filter=_appeared):
+        yield sorted({Path(name) for _, name in changes})
 
 
 def _appeared(change: Change, name: str) -> bool:

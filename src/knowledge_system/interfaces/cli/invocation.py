@@ -39,16 +39,18 @@ class Invocation:
 
     def run(self, purpose: str, verb: Callable[[KnowledgeSystem], Awaitable[Result]], *, alone: bool = False) -> Result:
         """Open the system, run `verb` on it, close it; `alone`: not through a running service."""
+        return asyncio.run(self.call(purpose, verb, alone=alone))
+
+    async def call(
+        self, purpose: str, verb: Callable[[KnowledgeSystem], Awaitable[Result]], *, alone: bool = False
+    ) -> Result:
+        """As `run`, for a command that has a loop of its own."""
         from knowledge_system.application.logs import configure
         from knowledge_system.application.system import opened
 
         emit = configure(verbose=self.verbose)
-
-        async def call() -> Result:
-            async with opened(self.settings(), purpose, emit, alone=alone) as system:
-                return await verb(system)
-
-        return asyncio.run(call())
+        async with opened(self.settings(), purpose, emit, alone=alone) as system:
+            return await verb(system)
 
     def show(self, document: Any, render: Callable[[Any], None]) -> None:
         """Print `document`: one JSON document, or rendered for a person."""
