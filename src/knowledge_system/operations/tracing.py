@@ -71,9 +71,14 @@ class TraceStore:
             return sorted(self._durations)
 
     def _note(self, span: Span) -> None:
-        if math.isnan(span.seconds) or (span.name not in self._durations and len(self._durations) >= MOST_NAMES):
+        if math.isnan(span.seconds):
             return
-        self._durations.setdefault(span.name, deque(maxlen=DURATIONS)).append(span.seconds)
+        kept = self._durations.get(span.name)
+        if kept is None:
+            if len(self._durations) >= MOST_NAMES:
+                return
+            kept = self._durations[span.name] = deque(maxlen=DURATIONS)
+        kept.append(span.seconds)
 
 
 class SlowRequests:
