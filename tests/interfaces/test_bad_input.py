@@ -272,10 +272,13 @@ def test_watching_goes_on_with_what_is_written(cli: Cli, tmp_path: Path) -> None
         first = json.loads(watching.stdout.readline())
         transcript(folder / "more.json", "s2", [CHORE])
         second = json.loads(watching.stdout.readline())
+        transcript(tmp_path / "day" / "third.json", "s3", [CHORE])
+        (tmp_path / "day").rename(folder / "day")
+        third = json.loads(watching.stdout.readline())
         watching.send_signal(signal.SIGINT)
         assert watching.wait(60) == 130
     assert [one["path"] for one in first["skipped"]] == [str(tmp_path / "absent")]
-    assert [one["sessions"]["ingested"] for one in (first, second)] == [1, 1]
+    assert [one["sessions"]["ingested"] for one in (first, second, third)] == [1, 1, 1]
 
 
 def test_watching_nothing_ends_as_reading_nothing(cli: Cli, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 from tests.interfaces.conftest import CHORE, FIXED_BUG, Cli, transcript
+from tests.interfaces.test_hooks import until
+from tests.interfaces.test_served import service
 
 
 def checks(cli: Cli, name: str) -> list[str]:
@@ -42,3 +44,28 @@ def test_hooks_that_wait_in_vain_and_hooks_that_fail_are_shown(cli: Cli, tmp_pat
     assert "1 notices of hooks wait" in status["alarms"][0]
     assert "stop" in status["hook_errors"][-1]
     assert checks(cli, "hooks")
+
+
+def test_a_folder_that_appears_with_transcripts_in_it_is_captured_at_once(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    (cli.home / "config.json").write_text(json.dumps({"capture": {"folders": [str(folder)]}}))
+    for name, words in (("a", "zebra"), ("b", "giraffe")):
+        transcript(tmp_path / name / "s.json", name, [{**CHORE, "assistant": f"done with the {words}"}])
+    with service(cli):
+        (tmp_path / "a").rename(folder)
+        assert until(cli, "zebra")
+        folder.rename(tmp_path / "gone")
+        (tmp_path / "b").rename(folder)
+        assert until(cli, "giraffe")
+
+
+def test_a_directory_that_arrives_whole_in_a_watched_folder_is_captured_at_once(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (cli.home / "config.json").write_text(json.dumps({"capture": {"folders": [str(folder)]}}))
+    transcript(tmp_path / "day" / "s.json", "s1", [{**CHORE, "assistant": "done with the zebra"}])
+    seen = transcript(folder / "seen.json", "s2", [{**CHORE, "assistant": "done with the giraffe"}])
+    with service(cli):
+        assert until(cli, "giraffe"), f"{seen} shows that it watches"
+        (tmp_path / "day").rename(folder / "day.of.v2")
+        assert until(cli, "zebra")

@@ -8,6 +8,7 @@ service that is killed goes on where it was.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from knowledge_system.extraction.learning import LearningTally
 from knowledge_system.transcripts.discovery import SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from knowledge_system.application.system import KnowledgeSystem
     from knowledge_system.domain.capture import Notice, Spool
@@ -166,36 +167,59 @@ class Resident:
 
     async def _watch(self) -> None:
         """Follow the spool and the folders until the set of folders that exist changes."""
-        folders = [folder for folder in self._options.folders() if folder.is_dir()]
-        watched = [self._options.spool / "new", *folders]
+        standing = self._standing()
         changed = asyncio.Event()
-        looking = asyncio.create_task(self._folders_changed(folders, changed))
+        looking = asyncio.create_task(self._standing_otherwise(standing, changed))
         try:
             async for changes in awatch(
-                *watched, stop_event=changed, debounce=GROUPED_FOR_MS, step=50, watch_filter=None, recursive=True
-            ):
+                self._options.spool / "new", *standing,
+                stop_event=changed, debounce=GROUPED_FOR_MS, step=50, watch_filter=None, recursive=True,
+            ):  # fmt: skip
                 self._seen(Path(path) for _, path in changes)
         finally:
             looking.cancel()
             await asyncio.wait([looking])
 
-    def _seen(self, paths: Iterable[Path]) -> None:
-        """Remember changed transcripts; anything in the spool is found by looking there."""
-        spool = self._options.spool
-        self._dirty |= {path for path in paths if spool not in path.parents and path.suffix.lower() in SUFFIXES}
-        self._noticed.set()
+    def _standing(self) -> dict[Path, tuple[int, int]]:
+        """Return the folders that exist, with what tells one from another that takes its place."""
+        found = {}
+        for folder in self._options.folders():
+            with contextlib.suppress(OSError):
+                if folder.is_dir():
+                    stat = folder.stat()
+                    found[folder] = (stat.st_dev, stat.st_ino)
+        return found
 
-    async def _folders_changed(self, known: Sequence[Path], changed: asyncio.Event) -> None:
-        """Look now and then: a folder that does not exist yet announces nothing."""
-        while list(known) == [one for one in self._options.folders() if one.is_dir()]:  # noqa: ASYNC110 -- as above
+    async def _standing_otherwise(self, standing: Mapping[Path, tuple[int, int]], changed: asyncio.Event) -> None:
+        """Look now and then: a folder that does not exist yet announces nothing.
+
+        It is begun when watching has: `awatch` watches before it waits for the first time. What was written between the
+        watch before and this one was announced to nobody.
+        """
+        self._look_everywhere()
+        while standing == self._standing():  # noqa: ASYNC110 -- as above
             await asyncio.sleep(self._options.debounce)
         changed.set()
 
-    async def _rescan(self) -> None:
-        """Read the folders as a whole: at the start, and from time to time for what no watch announced."""
-        self._dirty |= {folder for folder in self._options.folders() if folder.is_dir()}
-        self._fresh.set()
+    def _seen(self, paths: Iterable[Path]) -> None:
+        """Remember changed transcripts; anything in the spool is found by looking there.
+
+        A new directory is announced before it is watched, and may hold transcripts by then.
+        """
+        spool = self._options.spool
+        outside = (path for path in paths if spool not in path.parents)
+        self._dirty |= {path for path in outside if path.suffix.lower() in SUFFIXES or path.is_dir()}
         self._noticed.set()
+
+    def _look_everywhere(self) -> None:
+        """Look into the spool and read the folders as a whole."""
+        self._dirty |= self._standing().keys()
+        self._noticed.set()
+
+    async def _rescan(self) -> None:
+        """Look everywhere: at the start, and from time to time for what no watch announced."""
+        self._look_everywhere()
+        self._fresh.set()
         await asyncio.sleep(self._options.rescan)
 
 

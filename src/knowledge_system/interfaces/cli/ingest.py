@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from knowledge_system.application.options import IngestOptions
     from knowledge_system.domain.errors import KnowledgeError
 
-_DELETED = 3
+_ADDED, _DELETED = 1, 3
 SHOWN = 10
 """Skipped files and warnings printed one by one; the rest is counted."""
 
@@ -119,8 +119,11 @@ async def _changes(watched: list[Path]) -> AsyncIterator[list[Path]]:
 
 
 def _appeared(change: Change, name: str) -> bool:
-    """Tell whether a change brings something to read: a file that was written, not one that went away."""
-    return change.value != _DELETED and not Path(name).is_dir()
+    """Tell whether a change brings something to read: what is new, or a file that was written; nothing that went away.
+
+    A new directory is announced before it is watched, and may hold transcripts by then.
+    """
+    return change.value == _ADDED or (change.value != _DELETED and not Path(name).is_dir())
 
 
 def render(document: dict[str, Any]) -> None:
