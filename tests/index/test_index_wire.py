@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge_system.domain.errors import Busy, DependencyUnavailable, KnowledgeError, UsageError
+from knowledge_system.domain.errors import Busy, DependencyUnavailable, KnowledgeError, ModelUnavailable, UsageError
 from knowledge_system.domain.index import (
     IndexFilter,
     IndexHit,
@@ -18,16 +18,12 @@ from knowledge_system.domain.index import (
     place_of,
     point_id,
 )
+from knowledge_system.processes.wire import Frames, Message, error_message, error_of, frame
 from knowledge_system.storage.index_found import FoundPoints
 from knowledge_system.storage.index_wire import (
-    Frames,
     Kind,
-    Message,
-    error_message,
-    error_of,
     found_message,
     found_of,
-    frame,
     points_message,
     points_of,
     queries_message,
@@ -94,7 +90,7 @@ def test_hits_arrive(answers: list[list[IndexHit]], cuts: int) -> None:
     assert [one.hits() for one in found_of(second)] == list(map(in_order, answers[::-1]))
 
 
-@pytest.mark.parametrize("kind", [UsageError, Busy, DependencyUnavailable, KnowledgeError])
+@pytest.mark.parametrize("kind", [UsageError, Busy, DependencyUnavailable, ModelUnavailable, KnowledgeError])
 def test_errors_keep_their_class(kind: type[KnowledgeError]) -> None:
     (message,) = sent(error_message(1, kind("what \udcff happened", hint="what to do")))
     error = error_of(message)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from knowledge_system.application.read_ahead import LENGTH
 from knowledge_system.extraction.admission import Admission
-from knowledge_system.storage.parentage import die_with
+from knowledge_system.processes.parentage import die_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable

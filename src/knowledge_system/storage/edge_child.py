@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from knowledge_system.domain.errors import KnowledgeError
+from knowledge_system.processes.parentage import die_with
 from knowledge_system.storage import index_manifest
 from knowledge_system.storage.edge_engine import Shard
 from knowledge_system.storage.edge_inspect import canary, check_contents
 from knowledge_system.storage.edge_presets import preset_for
-from knowledge_system.storage.parentage import die_with
 
 _NICENESS = 10
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from knowledge_system.domain.errors import DependencyUnavailable, KnowledgeError
 from knowledge_system.domain.index import IndexProcessStatus, IndexStatus, OptimizeReport, VerifyReport
+from knowledge_system.processes.channel import ChildProcess, Ending, Program, forget, memory_of
+from knowledge_system.processes.wire import Message
 from knowledge_system.storage import index_wire
 from knowledge_system.storage.edge_live import EdgeOptions
-from knowledge_system.storage.index_channel import Ending, IndexProcess, forget, memory_of
-from knowledge_system.storage.index_wire import Kind, Message
+from knowledge_system.storage.index_wire import Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from knowledge_system.domain.embedding import EmbeddingSpace
     from knowledge_system.domain.index import IndexHits, IndexPoint, IndexQuery
 
+_PROGRAM: Final = Program("knowledge_system.storage.index_service", "index")
 _LONGEST_PAUSE: Final = 30.0
 _RECOVERY_PAUSES: Final = (0.0, 1.0, 5.0, 15.0)
 _PIECE_CHARACTERS: Final = 4_000_000
@@ -75,7 +77,7 @@ class SupervisedIndex:
         self._space = space
         self._options = replace(options, inline=True)
         self._supervision = supervision
-        self._process: IndexProcess | None = None
+        self._process: ChildProcess | None = None
         self._settled = asyncio.Event()  # up, down or closed: nothing to wait for
         self._revived = asyncio.Event()
         self._rebuilding = asyncio.Lock()
@@ -185,7 +187,7 @@ class SupervisedIndex:
 
     async def _feed(
         self,
-        process: IndexProcess,
+        process: ChildProcess,
         rebuild: int,
         answer: asyncio.Future[Message],
         points: AsyncIterator[Sequence[IndexPoint]],
@@ -249,7 +251,7 @@ class SupervisedIndex:
             await process.give_up(request, answer)
             raise
 
-    async def _ready(self) -> IndexProcess:
+    async def _ready(self) -> ChildProcess:
         """Return the process, waiting a little for one that is being started."""
         if self._process is None and not self._down:
             with contextlib.suppress(TimeoutError):
@@ -272,9 +274,9 @@ class SupervisedIndex:
         """Return what is in the way of a start, or why the last process ended."""
         return self._trouble or (self._deaths[-1][1].reason if self._deaths else "")
 
-    async def _launch(self) -> IndexProcess | Ending:
+    async def _launch(self) -> ChildProcess | Ending:
         """Start a process and open the index in it; return it, or how it ended."""
-        process = await IndexProcess.start(self._supervision.opening)
+        process = await ChildProcess.start(_PROGRAM, self._supervision.opening)
         try:
             head = {
                 "directory": str(self._directory),
@@ -301,7 +303,7 @@ class SupervisedIndex:
         if not self._closed:
             self._settled.clear()
 
-    async def _supervise(self, process: IndexProcess) -> None:
+    async def _supervise(self, process: ChildProcess) -> None:
         """Replace the process whenever it ends, for as long as that helps."""
         while True:
             ending = await asyncio.shield(process.ended)
@@ -311,7 +313,7 @@ class SupervisedIndex:
             self._settled.set()
             self._recovery = asyncio.get_running_loop().create_task(self._recover())
 
-    async def _replace(self) -> IndexProcess:
+    async def _replace(self) -> ChildProcess:
         """Start processes until one is up; return that."""
         pauses = self._pauses()
         while True:
@@ -326,7 +328,7 @@ class SupervisedIndex:
                 self._trouble = error.message  # a full disk, say: that passes, and costs no attempt
                 continue
             self._trouble = ""
-            if isinstance(launched, IndexProcess):
+            if isinstance(launched, ChildProcess):
                 self._restarts += 1
                 self._supervision.restarted(reason)
                 return launched

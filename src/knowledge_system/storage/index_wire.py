@@ -1,46 +1,27 @@
-"""What a service and the process that holds its index say to each other: framed messages, vectors as raw floats.
+"""What a service and the process that holds its index say to each other.
 
-A frame is a header (bytes that follow, request, kind, bytes of the head), a head in JSON, and a tail of raw numbers:
-vectors as float32, ids of points, scores as float64, in the byte order of the machine, on which both ends run. Both are
-the same version of this program, and nobody else ever has an end of the pair of sockets.
+The tails of messages are raw numbers: vectors as float32, ids of points, scores as float64.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import struct
 from array import array
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from knowledge_system.domain.errors import (
-    Busy,
-    DependencyUnavailable,
-    IntegrityFailure,
-    KnowledgeError,
-    UsageError,
-)
 from knowledge_system.domain.index import IndexFilter, IndexPoint, IndexQuery
+from knowledge_system.processes.wire import Control, Message
 from knowledge_system.storage.index_found import POINT_BYTES, FoundPoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
-_HEADER: Final = struct.Struct("=QIBQ")
 _VECTOR: Final = 4
-BUFFER: Final = 2**20
-"""Bytes that a socket should take at once: what a piece of long texts has."""
-_ERRORS: Final = {
-    kind.code: kind for kind in (KnowledgeError, UsageError, Busy, DependencyUnavailable, IntegrityFailure)
-}
 _EVERYTHING: Final = IndexFilter()
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Kind(IntEnum):
-    """What a message asks for, or that it answers one."""
+    """What a message asks for."""
 
     OPEN = 1
     APPLY = 2
@@ -56,60 +37,6 @@ class Kind(IntEnum):
     """More points for a rebuild that is under way; answered when they are taken."""
     END = 12
     """The points of a rebuild are complete; has the id of the rebuild, no answer of its own."""
-    CANCEL = 13
-    """Give up the request of this id; no answer of its own."""
-    PING = 14
-    ANSWER = 20
-    FAILED = 21
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One frame, read."""
-
-    request: int
-    kind: Kind
-    head: Any = None
-    tail: bytes = b""
-
-
-def frame(message: Message) -> bytes:
-    """Return a message as it travels."""
-    head = _encode(message.head).encode("ascii")
-    header = _HEADER.pack(len(head) + len(message.tail), message.request, message.kind, len(head))
-    return b"".join((header, head, message.tail))
-
-
-class Frames(asyncio.Protocol):
-    """Reads frames and hands each message on; `lost` is called when the other end is gone."""
-
-    def __init__(self, receive: Callable[[Message], None], lost: Callable[[], None]) -> None:
-        self._receive = receive
-        self._lost = lost
-        self._buffer = bytearray()
-
-    def data_received(self, data: bytes) -> None:
-        """Take what arrived."""
-        self._buffer += data
-        for message in self._complete():
-            self._receive(message)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Say that nothing more will come."""
-        del exc
-        self._lost()
-
-    def _complete(self) -> Iterator[Message]:
-        buffer = self._buffer
-        while len(buffer) >= _HEADER.size:
-            size, request, kind, head = _HEADER.unpack_from(buffer)
-            end = _HEADER.size + size
-            if len(buffer) < end:
-                return
-            middle = _HEADER.size + head
-            message = Message(request, Kind(kind), json.loads(buffer[_HEADER.size : middle]), bytes(buffer[middle:end]))
-            del buffer[:end]
-            yield message
 
 
 def queries_message(request: int, queries: Sequence[IndexQuery]) -> Message:
@@ -130,7 +57,7 @@ def queries_of(message: Message) -> list[IndexQuery]:
 def found_message(request: int, answers: Sequence[FoundPoints]) -> Message:
     """Return the answer to a search."""
     head = [(len(one.scores), [(position, *place) for position, place in one.told]) for one in answers]
-    return Message(request, Kind.ANSWER, head, b"".join(one.packed() for one in answers))
+    return Message(request, Control.ANSWER, head, b"".join(one.packed() for one in answers))
 
 
 def found_of(message: Message) -> list[FoundPoints]:
@@ -167,17 +94,6 @@ def points_of(message: Message) -> tuple[Any, list[IndexPoint]]:
         IndexPoint(owner, ordinal, view, vectors.take(size), words, payload)
         for owner, ordinal, view, size, words, payload in rows
     ]
-
-
-def error_message(request: int, error: KnowledgeError) -> Message:
-    """Return a failure."""
-    return Message(request, Kind.FAILED, (error.code, error.message, error.hint))
-
-
-def error_of(message: Message) -> KnowledgeError:
-    """Invert `error_message`; the error has the same class."""
-    code, text, hint = message.head
-    return _ERRORS.get(code, KnowledgeError)(text, hint=hint)
 
 
 class _Vectors:

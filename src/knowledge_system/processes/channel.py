@@ -1,4 +1,4 @@
-"""One process that holds an index, as its parent sees it: requests with deadlines, and how it ended."""
+"""One process that was started, as its parent sees it: requests with deadlines, and how it ended."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from knowledge_system.domain.errors import DependencyUnavailable
-from knowledge_system.storage import index_wire
-from knowledge_system.storage.index_wire import Frames, Kind, Message
+from knowledge_system.processes import wire
+from knowledge_system.processes.wire import Control, Frames, Message
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -36,6 +36,14 @@ class Ending:
     crashed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a process runs: a module whose end calls `service.run`, and what people call the process."""
+
+    module: str
+    name: str
+
+
 @dataclass(slots=True)
 class _Request:
     answer: asyncio.Future[Message]
@@ -43,13 +51,14 @@ class _Request:
     within: float
 
 
-class IndexProcess:
-    """A running process of `index_service`. Made by `start`; `ended` tells why it ended, once it has.
+class ChildProcess:
+    """A running process. Made by `start`; `ended` tells why it ended, once it has.
 
     `silence` is how long it may say nothing at all while an answer is due: then it hangs, and is killed.
     """
 
-    def __init__(self, process: Process, silence: float) -> None:
+    def __init__(self, program: Program, process: Process, silence: float) -> None:
+        self._program = program
         self._process = process
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -63,14 +72,14 @@ class IndexProcess:
         self.ended: asyncio.Future[Ending] = self._loop.create_future()
 
     @classmethod
-    async def start(cls, silence: float) -> IndexProcess:
-        """Start a process without an index. Raises DependencyUnavailable when there can be none."""
+    async def start(cls, program: Program, silence: float) -> ChildProcess:
+        """Start a process. Raises DependencyUnavailable when there can be none."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await _spawned(ours, theirs)
-        started = cls(process, silence)
+            process = await _spawned(program, ours, theirs)
+        started = cls(program, process, silence)
         started._life = started._loop.create_task(started._live())
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, index_wire.BUFFER)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.BUFFER)
         started._transport, _ = await started._loop.create_unix_connection(
             lambda: Frames(started._receive, lambda: None),
             sock=ours,  # why it ended is told by its status, in `_live`
@@ -96,13 +105,13 @@ class IndexProcess:
     def send(self, message: Message) -> None:
         """Say something that has no answer; harmless when nobody hears it."""
         if self._transport is not None:
-            self._transport.write(index_wire.frame(message))
+            self._transport.write(wire.frame(message))
 
     def ask(self, message: Message, within: float) -> asyncio.Future[Message]:
         """Send a request; the future fails with what the process says, or DependencyUnavailable after `within` s."""
         answer: asyncio.Future[Message] = self._loop.create_future()
         if self.ended.done():
-            answer.set_exception(_unavailable(self.ended.result().reason))
+            answer.set_exception(self._unavailable(self.ended.result().reason))
             return answer
         self._requests[message.request] = _Request(answer, self._loop.time(), within)
         self.send(message)
@@ -112,7 +121,7 @@ class IndexProcess:
 
     async def give_up(self, request: int, answer: asyncio.Future[Message]) -> None:
         """Cancel a request and wait until what it left behind is cleaned up."""
-        self.send(Message(request, Kind.CANCEL))
+        self.send(Message(request, Control.CANCEL))
         await asyncio.wait([answer])
         forget(answer)
 
@@ -139,8 +148,8 @@ class IndexProcess:
         request = self._requests.pop(message.request, None)
         if request is None or request.answer.done():
             return
-        if message.kind is Kind.FAILED:
-            request.answer.set_exception(index_wire.error_of(message))
+        if message.kind == Control.FAILED:
+            request.answer.set_exception(wire.error_of(message))
         else:
             request.answer.set_result(message)
 
@@ -170,7 +179,11 @@ class IndexProcess:
         requests, self._requests = self._requests, {}
         for request in requests.values():
             if not request.answer.done():
-                request.answer.set_exception(_unavailable(ending.reason))
+                request.answer.set_exception(self._unavailable(ending.reason))
+
+    def _unavailable(self, reason: str) -> DependencyUnavailable:
+        text = f"the process of the {self._program.name} does not answer: {reason}"
+        return DependencyUnavailable(text, hint="Try again in a moment: it is started again by itself.")
 
     def _look_later(self) -> None:
         after = self._silence / _LOOKS
@@ -188,7 +201,7 @@ class IndexProcess:
             self.kill(f"it said nothing for {quiet:.1f} s")
         elif self._requests:
             if quiet >= self._silence / _LOOKS:
-                self.send(Message(0, Kind.PING))
+                self.send(Message(0, Control.PING))
             self._look_later()
 
     def _fail_overdue(self, now: float, *, forget: bool) -> None:
@@ -196,13 +209,13 @@ class IndexProcess:
             if now - request.began < request.within:
                 continue
             if not request.answer.done():
-                request.answer.set_exception(_unavailable(f"no answer within {request.within:g} s"))
+                request.answer.set_exception(self._unavailable(f"no answer within {request.within:g} s"))
             if forget:
                 del self._requests[number]
 
 
-async def _spawned(ours: socket.socket, theirs: socket.socket) -> Process:
-    arguments = ["-P", "-m", "knowledge_system.storage.index_service", str(theirs.fileno()), str(os.getpid())]
+async def _spawned(program: Program, ours: socket.socket, theirs: socket.socket) -> Process:
+    arguments = ["-P", "-m", program.module, str(theirs.fileno()), str(os.getpid())]
     nothing = asyncio.subprocess.DEVNULL
     try:
         return await asyncio.create_subprocess_exec(
@@ -218,7 +231,7 @@ async def _spawned(ours: socket.socket, theirs: socket.socket) -> Process:
         if not isinstance(error, OSError):
             raise
         hint = "Check the limits on processes and memory of the user who runs this."
-        raise DependencyUnavailable(f"cannot start the index's process: {error}", hint=hint) from error
+        raise DependencyUnavailable(f"cannot start the process of the {program.name}: {error}", hint=hint) from error
 
 
 def _ending(status: int, said: bytes, why: str) -> Ending:
@@ -235,12 +248,6 @@ def forget(answer: asyncio.Future[Message]) -> None:
     answer.cancel()
     if not answer.cancelled():
         answer.exception()
-
-
-def _unavailable(reason: str) -> DependencyUnavailable:
-    return DependencyUnavailable(
-        f"the index's process does not answer: {reason}", hint="Try again in a moment: it is started again by itself."
-    )
 
 
 def memory_of(pid: int) -> int | None:
