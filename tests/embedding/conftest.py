@@ -9,6 +9,8 @@ from tests.embedding.remote_parts import remote
 
 from knowledge_system.domain.errors import ModelUnavailable
 from knowledge_system.embedding.local import LocalEmbeddingModel, open_local_model
+from knowledge_system.embedding.model_wire import Opening
+from knowledge_system.embedding.supervised import SupervisedModel
 from knowledge_system.embedding.weights import WeightFiles, find_weights
 from knowledge_system.testing.embedding import HashingEmbeddingModel
 
@@ -53,6 +55,7 @@ def int8(models: Path) -> Iterator[LocalEmbeddingModel]:
         "hashing",
         pytest.param("fp32", marks=pytest.mark.weights),
         pytest.param("int8", marks=pytest.mark.weights),
+        pytest.param("apart", marks=pytest.mark.weights),
         "remote",
     ]
 )
@@ -63,5 +66,9 @@ async def model(request: pytest.FixtureRequest) -> AsyncIterator[EmbeddingModel]
     elif request.param == "remote":
         async with remote() as parts:
             yield parts.model
+    elif request.param == "apart":
+        apart = SupervisedModel(Opening(request.getfixturevalue("models"), "int8", threads=2))
+        yield apart
+        await apart.close()
     else:
         yield request.getfixturevalue(request.param)

@@ -81,11 +81,11 @@ async def _remember(system: KnowledgeSystem, raw: Document, _: Progress) -> Docu
     return await system.remember(raw)
 
 
-async def _index_process(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
+async def _processes(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
     del raw
-    from knowledge_system.application.index_process import holders
+    from knowledge_system.application.model_process import told
 
-    return holders(system.parts)
+    return told(system.parts)
 
 
 async def _diagnose(system: KnowledgeSystem, raw: Document, _: Progress) -> Document:
@@ -112,7 +112,7 @@ VERBS: Mapping[str, Callable[[KnowledgeSystem, Document, Progress], Awaitable[Do
     "feedback": _feedback,
     "remember": _remember,
     "index_backfill": _backfill,
-    "index_process": _index_process,
+    "processes": _processes,
     "diagnose": _diagnose,
     **{verb: _plain(verb) for verb in ("index_status", "index_rebuild", "index_optimize", "index_verify", "doctor")},
     "cache_warm": _plain("cache_warm"),

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from knowledge_system.application.runtime_settings import RuntimeSettings
     from knowledge_system.application.telemetry import Telemetry
     from knowledge_system.domain.clock import Clock
-    from knowledge_system.domain.embedding import EmbeddingModel, EmbeddingSpace
+    from knowledge_system.domain.embedding import EmbeddingModel, EmbeddingSpace, LocalModel
     from knowledge_system.domain.events import Emit, Event
     from knowledge_system.domain.index import OwnedIndex
     from knowledge_system.domain.knowledge import Extractor
     from knowledge_system.domain.sensitivity import Gatekeeper
     from knowledge_system.domain.sessions import TranscriptReader
     from knowledge_system.domain.truth import Truth
-    from knowledge_system.embedding.local import LocalEmbeddingModel
     from knowledge_system.embedding.remembered import RememberingModel
+    from knowledge_system.embedding.supervised import SupervisedModel
     from knowledge_system.inference.engine import Engine
     from knowledge_system.retrieval.indexing import Indexer
     from knowledge_system.retrieval.second_space import SecondSpace
@@ -49,7 +49,7 @@ class Parts:
 
     `purpose` is what others are told when they find the data directory taken. `resident` is set by a service before
     it opens anything: its index lives in a process of its own, `processes`, unless the settings say otherwise, such as
-    that a server has it, `servers`.
+    that a server has it, `servers`; so does its embedding model, `model_process`.
     """
 
     settings: Settings
@@ -60,6 +60,7 @@ class Parts:
     resident: bool = False
     processes: list[SupervisedIndex] = field(default_factory=list)
     servers: list[ServerIndex] = field(default_factory=list)
+    model_process: SupervisedModel | None = None
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _workers: AsyncExitStack = field(default_factory=AsyncExitStack)
     _opening_database: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -71,7 +72,7 @@ class Parts:
     _locked: bool = False
     _database: Database | None = None
     _truth: Truth | None = None
-    _model: LocalEmbeddingModel | None = None
+    _model: LocalModel | None = None
     _index: OwnedIndex | None = None
     _indexes: dict[str, OwnedIndex] = field(default_factory=dict)
     _indexer: Indexer | None = None
@@ -154,18 +155,12 @@ class Parts:
             self._runtime = RuntimeSettings(self)
         return self._runtime
 
-    def model(self) -> LocalEmbeddingModel:
+    def model(self) -> LocalModel:
         """Return the local embedding model."""
         if self._model is None:
-            from knowledge_system.embedding.local import open_local_model
-            from knowledge_system.embedding.spaces import DEFAULT_VARIANT
+            from knowledge_system.application.model_process import make_model
 
-            chosen = self.settings.tree.embeddings
-            variant = chosen.variant or DEFAULT_VARIANT
-            self._model = open_local_model(
-                self.home().models, variant, chosen.threads or None, batch_size=chosen.batch_size
-            )
-            self._stack.callback(self._model.close)
+            self._model = make_model(self)
         return self._model
 
     async def engine(self) -> Engine:

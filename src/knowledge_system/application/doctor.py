@@ -96,13 +96,14 @@ async def _index(parts: Parts) -> Finding:
 
 
 def _processes(parts: Parts) -> list[Finding]:
+    from knowledge_system.application import model_process
     from knowledge_system.application.index_process import findings
 
     if parts.servers:
         from knowledge_system.application import index_server
 
-        return index_server.findings(parts)
-    return findings(parts) if parts.processes else []
+        return [*index_server.findings(parts), *model_process.findings(parts)]
+    return [*(findings(parts) if parts.processes else []), *model_process.findings(parts)]
 
 
 async def _compared(parts: Parts) -> str:

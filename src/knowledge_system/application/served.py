@@ -183,7 +183,7 @@ class ServedSystem(KnowledgeSystem):
         """Return what the database tells, and how the service's processes are."""
         document = await super().status()
         with contextlib.suppress(KnowledgeError):  # a service that is just ending: the database still tells the rest
-            document |= await self._service.call("index_process", {})
+            document |= await self._service.call("processes", {})
         return document
 
     async def doctor(self) -> Document:

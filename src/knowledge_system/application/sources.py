@@ -124,13 +124,15 @@ class Sources:
         return [] if measured is None else gauges.of_capture(measured)
 
     async def _memory(self) -> Iterable[Metric]:
+        from knowledge_system.application import model_process
         from knowledge_system.application.index_process import documents
 
-        own = gauges.resident_bytes()
+        apart = model_process.document(self._parts)
+        own, computes = gauges.resident_bytes(), None if apart is None else apart["rss_bytes"]
         if is_used(self._parts):  # the server tells its own memory to Prometheus
-            return gauges.of_memory(own, {})
-        apart = [one["rss_bytes"] or 0 for one in documents(self._parts)]
-        return gauges.of_memory(own, {"process": sum(apart) if apart else own})
+            return gauges.of_memory(own, computes, {})
+        holding = [one["rss_bytes"] or 0 for one in documents(self._parts)]
+        return gauges.of_memory(own, computes, {"process": sum(holding) if holding else own})
 
     async def _objects(self) -> Iterable[Metric]:
         return gauges.of_objects()

@@ -236,8 +236,8 @@ class KnowledgeSystem:
 
     async def status(self) -> Document:
         """Return what the system holds and how far it has followed; never needs the lock."""
-        from knowledge_system.application.index_process import holders
         from knowledge_system.application.larger import coverage
+        from knowledge_system.application.model_process import told
         from knowledge_system.operations.diagnosis import status_document
 
         truth = await self._parts.truth()
@@ -249,7 +249,7 @@ class KnowledgeSystem:
         from knowledge_system.application.capturing import last_measured
 
         capture = await last_measured(self._parts)
-        more = {"larger_space": await coverage(self._parts), **holders(self._parts)}
+        more = {"larger_space": await coverage(self._parts), **told(self._parts)}
         return {**document, **more, "capture": capture}
 
     async def doctor(self) -> Document:

@@ -63,6 +63,22 @@ class Coverage:
         return self.covered / self.embeddable if self.embeddable else 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class ModelProcessStatus:
+    """How the process of a local model is. `state`: idle before the first text, starting, up, or down for a moment.
+
+    `restarts` counts processes started in place of others; `reason` says why the last one ended, or cannot start.
+    `rss_bytes` is its resident memory, None where the system does not tell.
+    """
+
+    space: str
+    state: str
+    pid: int | None
+    restarts: int
+    rss_bytes: int | None
+    reason: str
+
+
 class EmbeddingModel(Protocol):
     """Turns texts into vectors of one space."""
 
@@ -78,4 +94,12 @@ class EmbeddingModel(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Return one unit-length vector per text, in order. Raises ModelUnavailable when the model cannot run."""
+        ...
+
+
+class LocalModel(EmbeddingModel, Protocol):
+    """A model on this machine, loaded on first use."""
+
+    async def load(self) -> None:
+        """Load now instead of at the first text. Raises ModelUnavailable."""
         ...

@@ -334,6 +334,13 @@ class IndexProcessGivenUp(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelProcessRestarted(Event):
+    """The process of the local embedding model ended, or hung, and another one took its place."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class IndexServerLost(Event):
     """The server that holds an index cannot be used; told once, until it is back. What is stored waits for it."""
 

@@ -16,6 +16,12 @@ MODEL = "all-MiniLM-L6-v2"
 DIMENSION = 384
 MAX_TOKENS = 256
 """`max_seq_length` of the published `sentence_bert_config.json`; the position table would allow 512."""
+PREFIXES = (2_048, 16_384, 65_536)
+"""Characters that are read, in turn, until they give enough tokens; nothing after the last is ever read.
+
+English has 4 to 5 characters a token and code 3, so the first prefix serves nearly all texts; the others serve texts
+that begin with kilobytes of white space or of unbroken characters (a word of more than 100 is one token).
+"""
 
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"

@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
-from knowledge_system.embedding.spaces import MAX_TOKENS
+from knowledge_system.embedding.spaces import MAX_TOKENS, PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-PREFIXES = (2_048, 16_384, 65_536)
-"""Characters that are read, in turn, until they give enough tokens; nothing after the last is ever read.
-
-English has 4 to 5 characters a token and code 3, so the first prefix serves nearly all texts; the others serve texts
-that begin with kilobytes of white space or of unbroken characters (a word of more than 100 is one token).
-"""
 
 ENOUGH = MAX_TOKENS + 128
 """A cut word has at most 100 tokens, so a prefix with this many tokens has the first `MAX_TOKENS` right."""

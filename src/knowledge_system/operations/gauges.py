@@ -58,7 +58,10 @@ GAUGES: Final[Mapping[str, _Spec]] = {
     "sqlite_size_bytes": _Spec("Database and write-ahead log; absent on PostgreSQL."),
     "sqlite_longest_transaction_seconds": _Spec("Age of the oldest open transaction of this process."),
     "vector_store_memory_bytes": _Spec("Resident memory of what holds the vectors.", ("component",)),
-    "memory_bytes": _Spec("Memory of this process; traced_* only while tracemalloc runs.", ("kind",)),
+    "memory_bytes": _Spec(
+        "Memory of this process; embedding: that of the process of its model; traced_* only while tracemalloc runs.",
+        ("kind",),
+    ),
     "gc_objects": _Spec("Objects that the garbage collector tracks."),
     "disk_free_bytes": _Spec("Free bytes of the file system of the data directory."),
     "disk_size_bytes": _Spec("Size of the file system of the data directory."),
@@ -163,9 +166,12 @@ def of_capture(event: CaptureMeasured) -> Iterator[Metric]:
     yield family("capture_alarms", event.alarms)
 
 
-def of_memory(resident: int, vectors: Mapping[str, int]) -> Iterator[Metric]:
-    """Yield the memory of this process; `vectors`: bytes of each component that holds them."""
-    kinds = {"rss": resident}
+def of_memory(resident: int, embedding: int | None, vectors: Mapping[str, int]) -> Iterator[Metric]:
+    """Yield the memory of this process and of the one that computes embeddings, None where there is none.
+
+    `vectors`: bytes of each component that holds them.
+    """
+    kinds = {"rss": resident} if embedding is None else {"rss": resident, "embedding": embedding}
     if tracemalloc.is_tracing():
         kinds["traced_current"], kinds["traced_peak"] = tracemalloc.get_traced_memory()
     yield labelled("memory_bytes", (((kind,), float(size)) for kind, size in kinds.items()))

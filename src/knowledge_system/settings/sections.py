@@ -111,12 +111,17 @@ class RemoteEmbeddings(Section):
 
 
 class Embeddings(Section):
-    """Default space, batch size, variant of the local model (`fp32` or `int8`) and its threads (0: as many as fit)."""
+    """Default space, batch size, variant of the local model (`fp32` or `int8`) and its threads (0: as many as fit).
+
+    `process`: `child` computes in a process of its own, `inline` in the process that asks; `auto` is `child` in a
+    resident service and `inline` in a command.
+    """
 
     default_dim: Literal[384, 1536] = 384
     batch_size: int = Field(32, ge=1, le=1024)
     variant: Literal["fp32", "int8"] | None = None
     threads: int = Field(0, ge=0, le=1024)
+    process: Literal["auto", "child", "inline"] = "auto"
     remote: RemoteEmbeddings = RemoteEmbeddings()
 
 
