@@ -29,14 +29,18 @@ def question(text: str) -> SearchRequest:
     return SearchRequest(text, scope=Scope.EXCHANGES, threshold=0)
 
 
+def configure(home: Path, judging: Path, tree: dict[str, Any]) -> None:
+    home.mkdir(mode=0o700)
+    (home / "models").symlink_to(judging, target_is_directory=True)
+    (home / "config.json").write_text(json.dumps({"vectors": {"process": "inline"}, **tree}))
+
+
 @asynccontextmanager
 async def service(
     home: Path, judging: Path, tree: dict[str, Any], events: list[Event]
 ) -> AsyncIterator[KnowledgeSystem]:
     """Run a resident system, with one session read in and its index in this process."""
-    home.mkdir(mode=0o700)
-    (home / "models").symlink_to(judging, target_is_directory=True)
-    (home / "config.json").write_text(json.dumps({"vectors": {"process": "inline"}, **tree}))
+    configure(home, judging, tree)
     async with Parts(settings.load(home, environ={}), "test", emit=events.append, resident=True) as parts:
         system = KnowledgeSystem(parts)
         await system.capture([transcript(home.parent / "logs" / "s.json", "s", [FIXED_BUG, CHORE])])
@@ -53,10 +57,10 @@ async def test_searches_go_on_by_words_while_the_model_is_down_and_by_meaning_ag
         assert (before["results"][0]["similarity"] > 0, before["degraded"]) == (True, [])
         first = (await system.status())["embedding_process"]
         assert (first["state"], first["restarts"], first["reason"]) == ("up", 0, "")
+        model = system.parts.model_process
+        assert model is not None
         for number in range(2):
             os.kill((await system.status())["embedding_process"]["pid"], signal.SIGKILL)
-            model = system.parts.model_process
-            assert model is not None
             await _until(lambda: model.process().pid is None)
             during = await system.search(question(f"the connections of the pool are used up, {number}"))
             assert during["results"]

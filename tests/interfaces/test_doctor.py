@@ -41,6 +41,8 @@ def test_beside_a_service_the_service_is_measured_and_a_lock_is_busy(cli: Cli, t
         assert memory["pid"] == process.pid
         assert memory["rss"] > 50_000_000
         assert memory["guide"] == []
+        assert {one["name"] for one in memory["processes"]} == {"index_service", "model_service"}
+        assert cli.json("status")["embedding_process"]["state"] == "up"
         index = cli.json("doctor", "index")
         assert [one["state"] for one in index["processes"]] == ["up"]
 

@@ -96,13 +96,16 @@ def _collections() -> list[int]:
 
 
 def _children() -> list[Document]:
-    """Return the processes that this one has started: that of the index, for one."""
+    """Return the processes that this one has started: those of the index and the embedding model, for two."""
     import psutil
 
     found = []
     for child in psutil.Process().children(recursive=True):
         try:
-            found.append({"pid": child.pid, "name": child.name(), "rss": child.memory_info().rss})
+            words, name = child.cmdline(), child.name()
+            if "-m" in words[:-1]:  # the module says more than the interpreter
+                name = words[words.index("-m") + 1].rpartition(".")[2]
+            found.append({"pid": child.pid, "name": name, "rss": child.memory_info().rss})
         except psutil.Error:
             continue
     return found

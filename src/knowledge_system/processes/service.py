@@ -44,11 +44,15 @@ class Service:
         end = socket.socket(fileno=descriptor)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.BUFFER)
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_unix_connection(lambda: Frames(self.receive, _end), sock=end)
+        self._transport, _ = await loop.create_unix_connection(lambda: Frames(self.receive, self.end), sock=end)
 
     async def answer(self, message: Message) -> Message:
         """Return the answer to a request, or raise KnowledgeError."""
         raise NotImplementedError
+
+    def end(self) -> None:
+        """End this process: nobody is left to answer to."""
+        os._exit(0)
 
     def ended(self, request: int) -> None:
         """Forget what was kept for a request."""
@@ -80,10 +84,6 @@ class Service:
         elif error is not None and not isinstance(error, KnowledgeError):  # one request's failure is no other's
             error = KnowledgeError(f"{type(error).__name__}: {error}", hint="Report it; the process goes on.")
         self.send(task.result() if error is None else wire.error_message(request, error))
-
-
-def _end() -> None:
-    os._exit(0)
 
 
 async def _serve(service: Service, descriptor: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -35,7 +37,10 @@ async def said(served: Served, start: bytes) -> bytes:
     host, _, port = served.url.removeprefix("http://").rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(start)
-    answer = await asyncio.wait_for(reader.read(), WITHIN)
+    answer = b""
+    async with asyncio.timeout(WITHIN):
+        while piece := await reader.read(65536):
+            answer += piece
     writer.close()
     return answer
 
@@ -76,7 +81,16 @@ def problem(answer: bytes) -> dict[str, object]:
             400,
         ),
         (b"GET /v1/budget HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 200_000, 431),
-        (b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip\r\n\r\n", 501),
+        (b"GET /v1/budget HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET /v1/budget?" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", 431),
+        (b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip\r\n\r\n", 400),
+        (b"GET /v1/budget HTTP/1.1\r\n\r\n", 400),
+        (b"GET /v1/budget HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n\r\n", 400),
+        (b"GET /v1/budget HTTP/1.1\r\nhost : localhost\r\n\r\n", 400),
+        (b"GET /v1/budget HTTP/1.1\nhost: localhost\n\n", 400),
+        (b"GET /v1/b\xfcdget HTTP/1.1\r\nhost: localhost\r\n\r\n", 400),
+        (b"CONNECT localhost:443 HTTP/1.1\r\nhost: localhost\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     ],
 )
 async def test_what_is_no_http_is_told_so_in_problem_details(impatient: Served, start: bytes, status: int) -> None:
@@ -84,6 +98,70 @@ async def test_what_is_no_http_is_told_so_in_problem_details(impatient: Served, 
 
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
     assert problem(answer)["status"] == status
+
+
+SEARCH = b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+MODELS = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n"
+BODY = b'{"query": "pool"}'
+
+
+def statuses(answers: bytes) -> list[int]:
+    return [int(one) for one in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
+
+
+async def test_an_upgrade_is_not_made_and_its_body_is_no_request(impatient: Served) -> None:
+    hidden = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    upgrade = b"connection: upgrade\r\nupgrade: h2c\r\n"
+    start = SEARCH + upgrade + b"content-length: %d\r\n\r\n" % len(hidden) + hidden
+    answer = await said(
+        impatient, start + SEARCH + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
+    )
+    assert statuses(answer) == [400, 200]
+    assert (await said(impatient, MODELS + b"connection: upgrade, close\r\nupgrade: h2c\r\n\r\n")).startswith(
+        b"HTTP/1.1 200"
+    )
+
+
+@pytest.mark.parametrize("endless", [b"0\r\ntrailer: ", b"1;", b"0\r\n" + b"x: y\r\n" * 20_000])
+async def test_what_stands_around_a_body_has_bounds_too(served: Served, endless: bytes) -> None:
+    start = SEARCH + b"transfer-encoding: chunked\r\n\r\n"
+    host, _, port = served.url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(start + endless)
+    async with asyncio.timeout(WITHIN):
+        with contextlib.suppress(ConnectionError):  # it is refused with most of it unread
+            for _ in range(2_000):
+                writer.write(b"a" * 65536)
+                await writer.drain()
+            pytest.fail("it took 130 MB")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+    writer.close()
+
+
+async def test_more_requests_than_may_wait_end_the_connection(impatient: Served) -> None:
+    answer = await said(impatient, (MODELS + b"\r\n") * 500)
+    assert len(statuses(answer)) < 200
+
+
+async def test_requests_one_behind_the_other_are_answered_in_order(impatient: Served) -> None:
+    large = b'{"query": "%s"}' % (b"pool " * 30_000)
+    chunked = b"transfer-encoding: chunked\r\n\r\n5;a=b\r\n" + BODY[:5] + b"\r\nc\r\n" + BODY[5:] + b"\r\n0\r\n"
+    start = [
+        SEARCH + b"content-length: %d\r\n\r\n" % len(large) + large,
+        MODELS + b"\r\n",
+        SEARCH + chunked + b"host: elsewhere\r\norigin: http://evil.example\r\n\r\n",
+        MODELS + b"connection: close\r\n\r\n",
+    ]
+    answer = await said(impatient, b"".join(start))
+    assert statuses(answer) == [422, 200, 200, 200]
+
+
+async def test_what_follows_a_request_and_cannot_be_read_ends_the_connection(impatient: Served) -> None:
+    answer = await said(impatient, MODELS + b"\r\n" + MODELS + b"\r\n" + b"\x00\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 400") <= 1
+    async with httpx2.AsyncClient(base_url=impatient.url) as client:
+        assert (await client.get("/v1/models")).status_code == 200
 
 
 async def test_a_body_declared_too_large_is_refused_before_it_is_sent(impatient: Served) -> None:

@@ -24,7 +24,7 @@ from knowledge_system.domain.errors import DependencyUnavailable, UsageError
 from knowledge_system.domain.events import RequestRefused
 from knowledge_system.interfaces.http.app import make_app
 from knowledge_system.interfaces.http.guard import GuardOptions, is_loopback
-from knowledge_system.interfaces.http.protocol import MOST_HEADERS, patient_for
+from knowledge_system.interfaces.http.protocol import patient_for
 from knowledge_system.interfaces.mcp import add_mcp
 
 if TYPE_CHECKING:
@@ -97,7 +97,6 @@ def make_server(app: FastAPI, ready: Callable[[], None], patience: float = 10.0,
     config = uvicorn.Config(
         app,
         http=patient_for(patience, connections),
-        h11_max_incomplete_event_size=MOST_HEADERS,
         timeout_keep_alive=KEPT_ALIVE,
         ws="none",
         lifespan="off",
