@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def test_beside_a_service_the_service_is_measured_and_a_lock_is_busy(cli: Cli, t
         assert memory["rss"] > 50_000_000
         assert memory["guide"] == []
         assert {one["name"] for one in memory["processes"]} == {"index_service", "model_service"}
+        together = [process.pid, *(one["pid"] for one in memory["processes"])]
+        assert {os.sched_getscheduler(one) for one in together} == {os.SCHED_BATCH}, "they give way"
         assert cli.json("status")["embedding_process"]["state"] == "up"
         index = cli.json("doctor", "index")
         assert [one["state"] for one in index["processes"]] == ["up"]

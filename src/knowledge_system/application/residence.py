@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import contextvars
 import json
+import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,18 @@ if TYPE_CHECKING:
 
 CONNECTIONS = "connections.json"
 """File in the home in which `connect` notes which agents are connected and where their transcripts are."""
+
+
+def give_way() -> None:
+    """Let this process, and all that it starts from now on, interrupt nobody when they wake up (Linux, SCHED_BATCH).
+
+    Where a processor is free it is theirs as before. The processes of a service interrupt each other no longer either,
+    in the middle of what they have just brought into its caches.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may forbid it, and has an opinion of its own then
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def watched_folders(parts: Parts) -> list[Path]:

@@ -24,6 +24,8 @@ def serve(
 
     Every request needs a token where KNOWLEDGE_API_TOKEN or server.tokens is set.
     """
+    from knowledge_system.application.residence import give_way
+
     invocation = current(context)
 
     async def run(system: KnowledgeSystem) -> None:
@@ -36,6 +38,7 @@ def serve(
         with listen(address, secured) as listening:
             await serve_on(listening, system, token, lambda: _tell(listening[1], as_json=invocation.as_json))
 
+    give_way()
     invocation.run(SERVICE, run, alone=True)
 
 
