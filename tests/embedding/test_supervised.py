@@ -101,23 +101,35 @@ async def test_one_that_keeps_ending_is_started_less_and_less_often_and_says_why
         assert (model.process().state, model.process().restarts) == ("down", 1)
 
 
-async def test_a_model_that_cannot_be_loaded_says_so_and_is_tried_again(tmp_path: Path, models: Path) -> None:
+async def test_a_model_that_cannot_be_loaded_says_so_and_is_loaded_when_asked_for(tmp_path: Path, models: Path) -> None:
     occupied = tmp_path / "models"
     occupied.write_text("no directory")
     async with supervised(occupied, ModelSupervision(retry=600)) as model:
         with pytest.raises(ModelUnavailable):
             await model.load()
-        with pytest.raises(ModelUnavailable):
-            await model.embed(QUESTION)
         assert _children(os.getpid()) == []
         assert model.process().state == "down"
+        occupied.unlink()
+        occupied.symlink_to(models)
+        with pytest.raises(ModelUnavailable):  # questions do not try again before it is time
+            await model.embed(QUESTION)
+        await model.load()
+        assert len(await model.embed(QUESTION)) == 1
+        assert (model.process().restarts, model.process().reason) == (0, "")
+
+
+async def test_a_model_that_could_not_be_loaded_is_tried_again_while_nobody_waits(tmp_path: Path, models: Path) -> None:
+    occupied = tmp_path / "models"
+    occupied.write_text("no directory")
     async with supervised(occupied, ModelSupervision(retry=0)) as model:
         with pytest.raises(ModelUnavailable):
             await model.load()
         occupied.unlink()
         occupied.symlink_to(models)
+        with pytest.raises(ModelUnavailable):
+            await model.embed(QUESTION)
+        await _until(lambda: model.process().state == "up")
         assert len(await model.embed(QUESTION)) == 1
-        assert (model.process().restarts, model.process().reason) == (0, "")
 
 
 async def test_cancelled_bulk_work_stops_and_leaves_the_model_usable(models: Path) -> None:

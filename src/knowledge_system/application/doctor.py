@@ -76,6 +76,7 @@ async def _topics(parts: Parts) -> str:
 
 async def _model(parts: Parts) -> str:
     model = parts.model()
+    await model.load()  # a model that was not there before is tried again now
     await model.embed(["ready"])
     return f"{model.space.key} answers"
 

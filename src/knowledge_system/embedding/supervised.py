@@ -66,6 +66,7 @@ class SupervisedModel:
         self._deaths: deque[float] = deque()
         self._not_before = 0.0
         self._trouble: KnowledgeError | None = None
+        self._failed = False
         self._restarts = 0
         self._closed = False
 
@@ -90,9 +91,9 @@ class SupervisedModel:
         return vectors
 
     async def load(self) -> None:
-        """Load now instead of at the first text. Raises ModelUnavailable."""
+        """Load now instead of at the first text, whatever was tried before. Raises ModelUnavailable."""
         if self._process is None:
-            await self._ready()
+            await self._ready(patient=True)
 
     async def close(self) -> None:
         """End the process; the model cannot be used afterwards. Calling it twice is fine."""
@@ -130,18 +131,24 @@ class SupervisedModel:
                 raise
             except KnowledgeError as error:
                 if attempt == _ATTEMPTS or not process.ended.done():
-                    raise ModelUnavailable(error.message, hint=error.hint) from error
+                    raise self._unavailable(error) from error
         raise AssertionError
 
-    async def _ready(self) -> ChildProcess:
-        """Return the process, started when there is none; many wait for one start."""
+    async def _ready(self, *, patient: bool = False) -> ChildProcess:
+        """Return the process, started when there is none; many wait for one start.
+
+        A question does not wait for a model that could not be loaded the time before: it is tried beside it.
+        """
         if self._launch is None:
             if self._closed:
                 raise ModelUnavailable("the embedding model is closed", hint="Open it again; nothing is lost.")
-            if self._trouble is not None and asyncio.get_running_loop().time() < self._not_before:
-                raise ModelUnavailable(self._trouble.message, hint=self._trouble.hint)
+            early = not patient and asyncio.get_running_loop().time() < self._not_before
+            if early and self._trouble is not None:
+                raise self._unavailable(self._trouble)
             self._launch = asyncio.get_running_loop().create_task(self._launched())
             self._launch.add_done_callback(self._launched_or_not)
+        if self._failed and self._trouble is not None and not patient:
+            raise self._unavailable(self._trouble)
         return await asyncio.shield(self._launch)
 
     def _launched_or_not(self, launch: asyncio.Task[ChildProcess]) -> None:
@@ -154,9 +161,10 @@ class SupervisedModel:
         try:
             process = await self._opened()
         except KnowledgeError as error:
-            self._trouble = error
+            self._trouble, self._failed = error, True
             self._wait(self._supervision.retry)
-            raise ModelUnavailable(error.message, hint=error.hint) from error
+            raise self._unavailable(error) from error
+        self._failed = False
         if self._deaths:
             self._restarts += 1
             self._supervision.restarted("" if self._trouble is None else self._trouble.message)
@@ -192,6 +200,10 @@ class SupervisedModel:
         )
         again = len(self._deaths) - _ATTEMPTS
         self._wait(min(_LONGEST_PAUSE, self._supervision.pause * 2**again) if again >= 0 else 0.0)
+
+    @staticmethod
+    def _unavailable(error: KnowledgeError) -> ModelUnavailable:
+        return ModelUnavailable(error.message, hint=error.hint)
 
     def _wait(self, seconds: float) -> None:
         self._not_before = asyncio.get_running_loop().time() + seconds
