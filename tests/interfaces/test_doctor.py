@@ -32,6 +32,22 @@ def test_alone_it_opens_what_it_looks_at(cli: Cli, tmp_path: Path) -> None:
     assert cli.json("doctor")["healthy"] is True
 
 
+def test_the_index_is_told_to_people_in_words(cli: Cli, tmp_path: Path) -> None:
+    cli.json("ingest", transcript(tmp_path / "s.json", "s1", [FIXED_BUG]))
+    points = cli.json("index", "status")["points"]
+    said = {verb: cli.run("index", verb).stdout for verb in ("status", "rebuild", "optimize", "verify")}
+    assert f"index      {points} points" in said["status"]
+    assert "health     healthy" in said["status"]
+    assert "waiting    nothing" in said["status"]
+    assert f"rebuilt with {points} points" in said["rebuild"]
+    assert "nothing was changed" in said["optimize"]
+    assert said["verify"] == f"sound, {points} points; equal to the database\n"
+    with service(cli):
+        cli.json("search", "queue pool limit")
+        beside = cli.run("index", "status").stdout
+    assert "is up, restarted 0 times" in beside
+
+
 def test_beside_a_service_the_service_is_measured_and_a_lock_is_busy(cli: Cli, tmp_path: Path) -> None:
     cli.json("ingest", transcript(tmp_path / "s.json", "s1", [FIXED_BUG]))
     with service(cli) as (_, process):

@@ -1,4 +1,4 @@
-"""`knowledge status`, `index`, `config`, `models`."""
+"""`knowledge status`, `config`, `models`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Context
 
-from knowledge_system.interfaces.cli.backfill import backfill
 from knowledge_system.interfaces.cli.invocation import current, print_json
 
-index_app = typer.Typer(help="The index: status, rebuild, optimize, verify, backfill.", no_args_is_help=True)
 config_app = typer.Typer(help="Settings: show, get, set, validate, history, undo.", no_args_is_help=True)
 models_app = typer.Typer(help="Local embedding models: list, install, verify.", no_args_is_help=True)
 
@@ -21,30 +19,6 @@ def status(context: Context) -> None:
     """Show what is stored, and what waits to be learned."""
     invocation = current(context)
     invocation.show(invocation.run("status", lambda system: system.status()), _render_status)
-
-
-@index_app.command("status")
-def index_status(context: Context) -> None:
-    """Show points, vectors, size and health."""
-    _show_tree(context, "index status", "index_status")
-
-
-@index_app.command("rebuild")
-def index_rebuild(context: Context) -> None:
-    """Build the index again from the truth and swap it in."""
-    _show_tree(context, "index rebuild", "index_rebuild")
-
-
-@index_app.command("optimize")
-def index_optimize(context: Context) -> None:
-    """Improve the graph on a copy, in a process of its own, and swap it in when recall holds."""
-    _show_tree(context, "index optimize", "index_optimize")
-
-
-@index_app.command("verify")
-def index_verify(context: Context) -> None:
-    """Check files and content, compare with the truth, repair what differs."""
-    _show_tree(context, "index verify", "index_verify")
 
 
 @config_app.command("show")
@@ -129,8 +103,6 @@ def models_verify(context: Context) -> None:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(status)
-    index_app.command("backfill")(backfill)
-    app.add_typer(index_app, name="index")
     app.add_typer(config_app, name="config")
     app.add_typer(models_app, name="models")
 
