@@ -52,7 +52,6 @@ _CODES = {
     422: "usage",
     429: "rate-limited",
     431: "too-large",
-    501: "not-implemented",
     503: "busy",
     504: "timeout",
 }
@@ -66,7 +65,6 @@ _HINTS: Final = {
     413: "send less at once",
     429: "wait as many seconds as Retry-After says",
     431: "send shorter headers",
-    501: "send the body chunked, or with its length",
     503: "wait as many seconds as Retry-After says",
     504: "ask for less, or let server.deadline be longer",
 }
