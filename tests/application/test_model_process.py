@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -21,6 +20,8 @@ from knowledge_system.application.doctor import examine
 from knowledge_system.application.system import KnowledgeSystem
 from knowledge_system.domain.events import Event, ModelProcessRestarted
 from knowledge_system.domain.search import Scope, SearchRequest
+from knowledge_system.embedding.model_wire import Opening
+from knowledge_system.embedding.supervised import ModelSupervision, SupervisedModel
 
 pytestmark = pytest.mark.weights
 
@@ -48,9 +49,12 @@ async def service(
         yield system
 
 
-async def test_searches_go_on_by_words_while_the_model_is_down_and_by_meaning_again(
-    tmp_path: Path, judging: Path
-) -> None:
+async def killed(model: SupervisedModel) -> None:
+    os.kill(model.process().pid or 0, signal.SIGKILL)
+    await _until(lambda: model.process().pid is None)
+
+
+async def test_a_search_by_meaning_starts_the_next_process(tmp_path: Path, judging: Path) -> None:
     events: list[Event] = []
     async with service(tmp_path / "home", judging, {}, events) as system:
         before = await system.search(question("the connections are used up"))
@@ -59,20 +63,27 @@ async def test_searches_go_on_by_words_while_the_model_is_down_and_by_meaning_ag
         assert (first["state"], first["restarts"], first["reason"]) == ("up", 0, "")
         model = system.parts.model_process
         assert model is not None
+        await killed(model)
+        after = await system.search(question("the connections of the pool are used up"))
+        assert (after["results"][0]["similarity"] > 0, after["degraded"]) == (True, [])
+        (told,) = [event.reason for event in events if isinstance(event, ModelProcessRestarted)]
+        assert "SIGKILL" in told
+        (finding,) = [one for one in await examine(system.parts) if one.check == "embedding_process"]
+        assert (finding.grade, "started again 1 times" in finding.detail) == ("warning", True)
+
+
+async def test_searches_go_on_by_words_while_the_model_is_down(tmp_path: Path, judging: Path) -> None:
+    async with service(tmp_path / "home", judging, {}, []) as system:
+        model = SupervisedModel(Opening(judging, "int8"), ModelSupervision(pause=600))
+        system.parts.at_close(model.close)
+        system.parts._model = system.parts.model_process = model
+        await system.search(question("queue pool limit"))
         for number in range(2):
-            os.kill((await system.status())["embedding_process"]["pid"], signal.SIGKILL)
-            await _until(lambda: model.process().pid is None)
-            during = await system.search(question(f"the connections of the pool are used up, {number}"))
+            await model.load()
+            await killed(model)
+            during = await system.search(question(f"queue pool limit {number}"))
             assert during["results"]
         assert during["degraded"] == ["embedding-unavailable"], "twice within a moment: it waits before the next"
-        async with asyncio.timeout(60):
-            while (after := await system.search(question("the connections are used up once more")))["degraded"]:
-                pass
-        assert after["results"][0]["similarity"] > 0
-        told = [event.reason for event in events if isinstance(event, ModelProcessRestarted)]
-        assert ["SIGKILL" in reason for reason in told] == [True, True]
-        (finding,) = [one for one in await examine(system.parts) if one.check == "embedding_process"]
-        assert (finding.grade, "started again 2 times" in finding.detail) == ("warning", True)
 
 
 @pytest.mark.parametrize(("process", "children"), [("auto", 1), ("inline", 0)])

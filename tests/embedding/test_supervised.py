@@ -81,7 +81,7 @@ async def test_what_was_under_way_is_asked_again_of_the_next_process(models: Pat
 
 
 async def test_a_process_that_hangs_is_replaced(models: Path) -> None:
-    async with supervised(models, ModelSupervision(answer=0.5)) as model:
+    async with supervised(models, ModelSupervision(answer=5)) as model:
         expected = await model.embed(QUESTION)
         os.kill(pid_of(model), signal.SIGSTOP)
         with contextlib.suppress(ModelUnavailable):  # the deadline of the question, or the end of the process
