@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,6 +34,13 @@ async def supervised(models: Path, supervision: ModelSupervision | None = None) 
         await model.close()
 
 
+@pytest.fixture
+def started() -> Callable[[], set[int]]:
+    """Return what tells the processes that this test has started and that are still there."""
+    before = set(_children(os.getpid()))
+    return lambda: set(_children(os.getpid())) - before
+
+
 def pid_of(model: SupervisedModel) -> int:
     pid = model.process().pid
     assert pid is not None
@@ -54,16 +61,15 @@ async def test_it_answers_what_the_model_answers_here(models: Path, int8: LocalE
         assert [await model.embed([text]) for text in texts] == [await int8.embed([text]) for text in texts]
 
 
-async def test_nothing_is_started_before_the_first_text(models: Path) -> None:
-    before = set(_children(os.getpid()))
+async def test_nothing_is_started_before_the_first_text(models: Path, started: Callable[[], set[int]]) -> None:
     async with supervised(models) as model:
         assert model.process().state == "idle"
-        assert set(_children(os.getpid())) == before
+        assert started() == set()
         await asyncio.gather(*(model.embed([f"{number}"]) for number in range(8)))
-        assert len(set(_children(os.getpid())) - before) == 1, "many wait for one start"
+        assert started() == {pid_of(model)}, "many wait for one start"
         assert (model.process().state, model.process().restarts) == ("up", 0)
         assert (model.process().rss_bytes or 0) > 10_000_000
-    assert set(_children(os.getpid())) == before
+    assert started() == set()
 
 
 async def test_what_was_under_way_is_asked_again_of_the_next_process(models: Path) -> None:
@@ -101,13 +107,15 @@ async def test_one_that_keeps_ending_is_started_less_and_less_often_and_says_why
         assert (model.process().state, model.process().restarts) == ("down", 1)
 
 
-async def test_a_model_that_cannot_be_loaded_says_so_and_is_loaded_when_asked_for(tmp_path: Path, models: Path) -> None:
+async def test_a_model_that_cannot_be_loaded_says_so_and_is_loaded_when_asked_for(
+    tmp_path: Path, models: Path, started: Callable[[], set[int]]
+) -> None:
     occupied = tmp_path / "models"
     occupied.write_text("no directory")
     async with supervised(occupied, ModelSupervision(retry=600)) as model:
         with pytest.raises(ModelUnavailable):
             await model.load()
-        assert _children(os.getpid()) == []
+        assert started() == set()
         assert model.process().state == "down"
         occupied.unlink()
         occupied.symlink_to(models)
@@ -153,14 +161,14 @@ async def test_a_question_does_not_wait_for_bulk_work(models: Path) -> None:
         assert len(await bulk) == len(LONG)
 
 
-async def test_closing_while_it_starts_leaves_no_process(models: Path) -> None:
+async def test_closing_while_it_starts_leaves_no_process(models: Path, started: Callable[[], set[int]]) -> None:
     async with supervised(models) as model:
         loading = asyncio.create_task(model.load())
-        await _until(lambda: _children(os.getpid()))
+        await _until(started)
         await model.close()
         with pytest.raises((ModelUnavailable, asyncio.CancelledError)):
             await loading
-    assert _children(os.getpid()) == []
+    assert started() == set()
     with pytest.raises(ModelUnavailable, match="closed"):
         await model.embed(QUESTION)
 
