@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from prometheus_client.core import Metric
 
 from knowledge_system.operations import gauges
-from knowledge_system.operations.sampling import FRESH, PAUSE, Sampling
+from knowledge_system.operations.sampling import FRESH, PAUSE, RARELY, Sampling
 
 
 class Machine:
@@ -42,6 +42,20 @@ class Machine:
 @pytest.fixture
 def machine() -> Machine:
     return Machine()
+
+
+@pytest.fixture
+def rarely() -> Machine:
+    machine = Machine()
+    machine.sampling = Sampling(
+        {"good": machine.good},
+        machine.failures.append,
+        {"good", "hanging"},
+        within=0.2,
+        rarely_after=0.02,
+        monotonic=lambda: machine.now,
+    )
+    return machine
 
 
 async def test_the_others_are_there_and_the_failures_are_counted(machine: Machine) -> None:
@@ -79,6 +93,50 @@ async def test_what_failed_once_has_no_old_value(machine: Machine) -> None:
     machine.now = FRESH
     await machine.sampling.refresh()
     assert "knowledge_items_superseded" not in machine.names()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 -- what is read behind a scrape tells nobody
+            await asyncio.sleep(0.001)
+
+
+async def test_a_rare_source_is_read_behind_the_scrape_that_finds_it_old(rarely: Machine) -> None:
+    await rarely.sampling.refresh()
+    assert rarely.names() == ["knowledge_items_stale"], "the first scrape waits for it"
+    rarely.now = FRESH
+    await rarely.sampling.refresh()
+    rarely.now = RARELY
+    await rarely.sampling.refresh()
+    await rarely.sampling.refresh()
+    assert rarely.read == ["good"], "no scrape waits for it again"
+    assert rarely.names() == ["knowledge_items_stale"], "what was read before is shown"
+    await until(lambda: rarely.read == ["good", "good"])
+    await rarely.sampling.refresh()
+    assert rarely.read == ["good", "good"]
+
+
+async def test_a_rare_source_that_fails_or_hangs_behind_a_scrape_has_no_old_value(rarely: Machine) -> None:
+    rarely.released.set()
+    rarely.sampling.add("hanging", rarely.hanging)
+    await rarely.sampling.refresh()
+    assert len(rarely.names()) == 2
+    rarely.released.clear()
+    rarely.now = RARELY
+    await rarely.sampling.refresh()
+    assert rarely.failures == []
+    await until(lambda: rarely.failures == ["hanging"])
+    assert rarely.names() == ["knowledge_items_stale"]
+    await rarely.sampling.refresh()
+    assert rarely.read.count("hanging") == 2, "one that takes too long is left alone for a while"
+
+
+async def test_what_is_read_behind_a_scrape_ends_with_the_rest(rarely: Machine) -> None:
+    await rarely.sampling.refresh()
+    rarely.now = RARELY
+    await rarely.sampling.refresh()
+    await rarely.sampling.close()
+    assert rarely.read == ["good"]
 
 
 async def test_scrapes_at_once_read_once(machine: Machine) -> None:

@@ -21,7 +21,9 @@ FRESH: Final = 5.0
 WITHIN: Final = 1.0
 """Seconds that a scrape waits for its sources."""
 RARELY: Final = 60.0
-"""The same for sources that cost more than they tell."""
+"""The same for sources that cost more than they tell. They are read behind a scrape, the first time within it."""
+RARELY_AFTER: Final = 1.0
+"""Seconds behind a scrape at which those are read: no scrape waits for them."""
 PAUSE: Final = 30.0
 """Seconds for which a source that took too long is not asked again: one that hangs delays no further scrape."""
 
@@ -42,7 +44,9 @@ class Sampling(Collector):
         sources: Mapping[str, Source],
         failed: Callable[[str], None],
         rare: Collection[str] = (),
+        *,
         within: float = WITHIN,
+        rarely_after: float = RARELY_AFTER,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = dict(sources)
@@ -50,6 +54,7 @@ class Sampling(Collector):
         self._failed = failed
         self._rare = rare
         self._within = within
+        self._rarely_after = rarely_after
         self._monotonic = monotonic
         self._turn = asyncio.Lock()
 
@@ -63,6 +68,9 @@ class Sampling(Collector):
         async with self._turn:
             now = self._monotonic()
             due = [name for name, state in self._states.items() if now - state.read_at >= self._kept(name)]
+            for name in [name for name in due if self._states[name].families and name in self._rare]:
+                due.remove(name)
+                self._begin_behind(name)
             waited = {task: name for name in due if (task := self._begun(name, now)) is not None}
             if waited:
                 await asyncio.wait(waited, timeout=self._within)
@@ -99,6 +107,28 @@ class Sampling(Collector):
         state.reading = asyncio.get_running_loop().create_task(self._read(name), name=f"sample {name}")
         state.reading.add_done_callback(lambda _: self._rested(state))
         return state.reading
+
+    def _begin_behind(self, name: str) -> None:
+        """Read a source once the scrape is over; its last sample is shown until then."""
+        state = self._states[name]
+        if state.reading is None:
+            state.reading = asyncio.get_running_loop().create_task(self._read_behind(name), name=f"sample {name}")
+            state.reading.add_done_callback(lambda task: self._read_or_not(name, task))
+
+    async def _read_behind(self, name: str) -> list[Metric]:
+        await asyncio.sleep(self._rarely_after)
+        async with asyncio.timeout(self._within):
+            return await self._read(name)
+
+    def _read_or_not(self, name: str, task: asyncio.Task[list[Metric]]) -> None:
+        state = self._states[name]
+        state.reading = None
+        if task.cancelled():  # everything ends
+            return
+        state.families = []
+        if isinstance(task.exception(), TimeoutError):
+            state.ask_from = self._monotonic() + PAUSE
+        self._ended(name, task)
 
     async def _read(self, name: str) -> list[Metric]:
         return list(await self._sources[name]())
