@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -87,14 +86,22 @@ async def test_what_was_under_way_is_asked_again_of_the_next_process(models: Pat
 
 
 async def test_a_process_that_hangs_is_replaced(models: Path) -> None:
-    async with supervised(models, ModelSupervision(answer=5)) as model:
+    async with supervised(models, ModelSupervision(answer=60, silence=5)) as model:
         expected = await model.embed(QUESTION)
         os.kill(pid_of(model), signal.SIGSTOP)
-        with contextlib.suppress(ModelUnavailable):  # the deadline of the question, or the end of the process
-            await model.embed(QUESTION)
-        await _until(lambda: model.process().reason)
+        assert await model.embed(QUESTION) == expected, "asked again of the next one"
         assert "it said nothing" in model.process().reason
-        assert await model.embed(QUESTION) == expected
+        assert model.process().restarts == 1
+
+
+async def test_a_question_that_is_not_answered_in_time_fails_before_the_process_is_given_up(models: Path) -> None:
+    async with supervised(models, ModelSupervision(answer=0.05)) as model:
+        await model.load()
+        os.kill(pid_of(model), signal.SIGSTOP)
+        with pytest.raises(ModelUnavailable, match=r"no answer within 0\.05 s"):
+            await model.embed(QUESTION)
+        assert model.process().state == "up"
+        os.kill(pid_of(model), signal.SIGCONT)
 
 
 async def test_one_that_keeps_ending_is_started_less_and_less_often_and_says_why(models: Path) -> None:

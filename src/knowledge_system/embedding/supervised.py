@@ -38,13 +38,15 @@ _ATTEMPTS: Final = 2
 class ModelSupervision:
     """Deadlines in seconds, and who is told.
 
-    `answer`: a question fails after this; a process that says nothing for so long while an answer is due is killed.
-    `opening`: the same while it loads the model. `work`: texts of a batch fail after it. A process that ended twice
-    within `window` is started again after `pause`, then after twice as long, and so on; one that could not load the
-    model, after `retry`. Until then whoever asks is told why. `restarted` is told the reason of each restart.
+    `answer`: a question fails after this, `work`: texts of a batch; it is looked at every quarter of `silence`.
+    `silence`: a process that says nothing for so long while an answer is due is killed, `opening`: the same while it
+    loads the model. A process that ended twice within `window` is started again after `pause`, then after twice as
+    long, and so on; one that could not load the model, after `retry`. Until then whoever asks is told why. `restarted`
+    is told the reason of each restart.
     """
 
-    answer: float = 15.0
+    answer: float = 5.0
+    silence: float = 15.0
     opening: float = 120.0
     work: float = 600.0
     window: float = 300.0
@@ -171,7 +173,7 @@ class SupervisedModel:
         else:
             self._trouble = None
         self._process = process
-        process.bear(self._supervision.answer)
+        process.bear(self._supervision.silence)
         process.ended.add_done_callback(lambda _: self._gone(process.ended.result().reason))
         return process
 
