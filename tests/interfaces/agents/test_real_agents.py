@@ -101,11 +101,13 @@ async def codex_session(program: Path, cli: Cli, provider: ScriptedProvider, cwd
     return await run(program, arguments, cwd, environment)
 
 
-async def searched(cli: Cli, query: str) -> list[Any]:
+async def answered(cli: Cli, query: str) -> Any:
+    """Search until the best hit has the answer: a prompt may be captured before its answer is there."""
+    hits: list[Any] = []
     async with asyncio.timeout(60):
-        while not (found := (await asyncio.to_thread(cli.json, "search", query))["results"]):
-            pass
-    return list(found)
+        while not hits or ANSWER not in hits[0]["content"]:
+            hits = (await asyncio.to_thread(cli.json, "search", query))["results"]
+    return hits[0]
 
 
 async def test_a_session_of_claude_code_is_captured_and_the_next_one_is_briefed(
@@ -118,9 +120,8 @@ async def test_a_session_of_claude_code_is_captured_and_the_next_one_is_briefed(
     async with ScriptedProvider(default=Step(text=ANSWER, input_tokens=100, output_tokens=20)) as provider:
         with service(cli):
             assert ANSWER in await session(claude, cli, provider, project)
-            (hit, *_) = await searched(cli, "connection pool run dry")
+            hit = await answered(cli, "connection pool run dry")
             assert hit["project"] == "shop"
-            assert ANSWER in hit["content"]
             await session(claude, cli, provider, project)
             why = [
                 row for one in cli.json("sessions")["results"] for row in cli.json("why-injected", one["id"])["results"]
@@ -137,9 +138,8 @@ async def test_a_session_of_codex_is_captured(codex: Path, cli: Cli, tmp_path: P
         with service(cli):
             said = await codex_session(codex, cli, provider, project)
             assert "hook: Stop Completed" in said
-            (hit, *_) = await searched(cli, "connection pool run dry")
+            hit = await answered(cli, "connection pool run dry")
     assert hit["project"] == "shop"
-    assert ANSWER in hit["content"]
     assert "deprecated" not in said
     assert not (cli.home / "hooks.log").exists()
 
