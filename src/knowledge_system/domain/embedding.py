@@ -63,22 +63,6 @@ class Coverage:
         return self.covered / self.embeddable if self.embeddable else 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class ModelProcessStatus:
-    """How the process of a local model is. `state`: idle before the first text, starting, up, or down for a moment.
-
-    `restarts` counts processes started in place of others; `reason` says why the last one ended, or cannot start.
-    `rss_bytes` is its resident memory, None where the system does not tell.
-    """
-
-    space: str
-    state: str
-    pid: int | None
-    restarts: int
-    rss_bytes: int | None
-    reason: str
-
-
 class EmbeddingModel(Protocol):
     """Turns texts into vectors of one space."""
 

@@ -258,22 +258,6 @@ class OptimizeReport:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexProcessStatus:
-    """How the process of an index is. `state`: up, restarting, rebuilding, or down until a rebuild is asked for.
-
-    `restarts` counts processes started in place of others; `reason` says why the last one ended, or what is wrong now.
-    `rss_bytes` is its resident memory, None where the system does not tell.
-    """
-
-    space: str
-    state: str
-    pid: int | None
-    restarts: int
-    rss_bytes: int | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class IndexServerStatus:
     """How the connection to the server of an index is.
 

@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from knowledge_system.domain.embedding import ModelProcessStatus
 from knowledge_system.domain.errors import KnowledgeError, ModelUnavailable
+from knowledge_system.domain.processes import ProcessStatus
 from knowledge_system.embedding.model_wire import Kind, vectors_of
 from knowledge_system.embedding.spaces import MAX_TOKENS, PREFIXES, checked_variant, space_of
 from knowledge_system.processes.channel import ChildProcess, Program, memory_of
@@ -106,11 +106,11 @@ class SupervisedModel:
         if self._process is not None:
             await self._process.end()
 
-    def process(self) -> ModelProcessStatus:
+    def process(self) -> ProcessStatus:
         """Return how the process is: cheap, for metrics."""
         process, trouble = self._process, self._trouble
         state = "up" if process is not None else "starting" if self._launch is not None else "idle"
-        return ModelProcessStatus(
+        return ProcessStatus(
             space=self._space.key,
             state="down" if state == "idle" and trouble is not None else state,
             pid=None if process is None else process.pid,
@@ -143,7 +143,7 @@ class SupervisedModel:
         """
         if self._launch is None:
             if self._closed:
-                raise ModelUnavailable("the embedding model is closed", hint="Open it again; nothing is lost.")
+                raise _closed()
             early = not patient and asyncio.get_running_loop().time() < self._not_before
             if early and self._trouble is not None:
                 raise self._unavailable(self._trouble)
@@ -151,7 +151,13 @@ class SupervisedModel:
             self._launch.add_done_callback(self._launched_or_not)
         if self._failed and self._trouble is not None and not patient:
             raise self._unavailable(self._trouble)
-        return await asyncio.shield(self._launch)
+        launch = self._launch
+        try:
+            return await asyncio.shield(launch)
+        except asyncio.CancelledError:
+            if self._closed and launch.cancelled():  # the start was given up, not whoever waits for it
+                raise _closed() from None
+            raise
 
     def _launched_or_not(self, launch: asyncio.Task[ChildProcess]) -> None:
         self._launch = None
@@ -209,6 +215,10 @@ class SupervisedModel:
 
     def _wait(self, seconds: float) -> None:
         self._not_before = asyncio.get_running_loop().time() + seconds
+
+
+def _closed() -> ModelUnavailable:
+    return ModelUnavailable("the embedding model is closed", hint="Open it again; nothing is lost.")
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from knowledge_system.domain.errors import DependencyUnavailable, KnowledgeError
-from knowledge_system.domain.index import IndexProcessStatus, IndexStatus, OptimizeReport, VerifyReport
+from knowledge_system.domain.index import IndexStatus, OptimizeReport, VerifyReport
+from knowledge_system.domain.processes import ProcessStatus
 from knowledge_system.processes.channel import ChildProcess, Ending, Program, forget, memory_of
 from knowledge_system.processes.wire import Message
 from knowledge_system.storage import index_wire
@@ -223,11 +224,11 @@ class SupervisedIndex:
         finally:
             await process.end()
 
-    def process(self) -> IndexProcessStatus:
+    def process(self) -> ProcessStatus:
         """Return how the process is: cheap, for metrics."""
         process = self._process
         state = "down" if self._down else "restarting" if process is None else "rebuilding" if self._unsound else "up"
-        return IndexProcessStatus(
+        return ProcessStatus(
             space=self._space.key,
             state=state,
             pid=None if process is None else process.pid,

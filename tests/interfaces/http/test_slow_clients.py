@@ -159,7 +159,7 @@ async def test_requests_one_behind_the_other_are_answered_in_order(impatient: Se
 
 async def test_what_follows_a_request_and_cannot_be_read_ends_the_connection(impatient: Served) -> None:
     answer = await said(impatient, MODELS + b"\r\n" + MODELS + b"\r\n" + b"\x00\r\n\r\n")
-    assert answer.count(b"HTTP/1.1 400") <= 1
+    assert statuses(answer) == [], "an answer to one of them could be taken for that to another"
     async with httpx2.AsyncClient(base_url=impatient.url) as client:
         assert (await client.get("/v1/models")).status_code == 200
 
